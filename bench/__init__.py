@@ -1,0 +1,1 @@
+"""How fast, against whom, and what is the limit: `python -m bench.loader --help`."""

@@ -1,0 +1,1 @@
+"""Raw datasets in, WebDataset tar shards out: `python -m ingest --help`."""

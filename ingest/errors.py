@@ -1,0 +1,55 @@
+"""A user's mistake: one line that names the file, the value and the fix; exit code 2; never a traceback."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import sys
+from collections.abc import Iterable
+from typing import NoReturn
+
+import click
+
+# What the machine, not the program, did wrong; each with what the user can do about it.
+_MACHINE_ERRORS = {
+    errno.ENOSPC: "free some space or write to another disk",
+    errno.EDQUOT: "free some of your quota or write to another disk",
+    errno.EROFS: "write to a folder on a writable disk",
+    errno.EACCES: "check the permissions or choose another folder",
+    errno.EPERM: "check the permissions or choose another folder",
+    errno.EIO: "the disk reports a fault: check it, or copy the data elsewhere",
+}
+
+
+class UserError(ValueError):
+    """A mistake of the caller, not of the program. The message is one line: cause, value, remedy."""
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """Ends an unknown-name message: `; did you mean 'x'? Choices: x, y, z`."""
+    names = [str(choice) for choice in choices]
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    return f"{hint} Choices: {', '.join(names)}"
+
+
+def run(command: click.Command, prog_name: str) -> NoReturn:
+    """Runs a click command to its exit code: 0 done, 2 a user's mistake or a full disk, 130 interrupted."""
+    try:
+        code = command.main(prog_name=prog_name, standalone_mode=False)
+    except click.ClickException as error:  # wrong flags: click's own usage text
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except UserError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in _MACHINE_ERRORS:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        click.echo(f"error: {error.strerror}{where}: {_MACHINE_ERRORS[error.errno]}", err=True)
+        sys.exit(2)
+    sys.exit(code if isinstance(code, int) else 0)

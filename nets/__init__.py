@@ -1,0 +1,1 @@
+"""Segmentation nets: `nets.build(name, num_classes=..., backbone=...)`."""

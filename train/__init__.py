@@ -1,0 +1,1 @@
+"""Recipes in, trained nets out: `python -m train --help`."""
