@@ -1,0 +1,19 @@
+"""What the pipeline hands over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B samples on the target device."""
+
+    images: torch.Tensor
+    """uint8 [B, C, H, W], channels-last strides."""
+    labels: torch.Tensor | None
+    """uint8 [B, H, W], 255 = ignore; None in an unlabelled split."""
+    keys: list[str]
+    """The samples' keys, in order."""

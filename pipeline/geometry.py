@@ -1,0 +1,76 @@
+"""Scale, rotation, crop and flip as ONE 2x3 matrix, so that the crop is sampled once from the decoded image.
+
+A matrix maps a pixel of the crop (x right, y down) to the place in the source image where it is sampled:
+`source = matrix @ [x, y, 1]`. Two conventions of where a pixel is: here and in OpenCV its centre has whole coordinates;
+in DALI its corner has (`to_dali`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.augment import Augment
+from pipeline.plan import Draws
+
+
+def scaled_sizes(draws: Draws, sizes_hw: NDArray[np.int64], augment: Augment) -> NDArray[np.int64]:
+    """Height and width of each image after scaling, int64 [B, 2]: the longer side first, the other by the aspect."""
+    longer = sizes_hw.max(axis=1)
+    low, high = augment.scale
+    target = (augment.base_size or longer) * (low + (high - low) * draws.scale)
+    scaled = np.floor(sizes_hw * (target / longer)[:, None] + 0.5).astype(np.int64)
+    return np.maximum(scaled, 1)
+
+
+def crop_offsets(draws: Draws, scaled_hw: NDArray[np.int64], augment: Augment) -> NDArray[np.int64]:
+    """Top and left of the crop in the scaled image, int64 [B, 2]; negative where the image is smaller than the crop.
+
+    Whole pixels: without rotation and scaling the crop is then a plain copy. One rule serves both cases: the crop lies
+    anywhere inside the image, or the image anywhere inside the crop.
+    """
+    room = scaled_hw - np.asarray(augment.crop)
+    offsets = np.stack([draws.top, draws.left], axis=1) * (room + np.sign(room))
+    return np.trunc(offsets).astype(np.int64)
+
+
+def matrices(draws: Draws, sizes_hw: NDArray[np.int64], augment: Augment) -> NDArray[np.float64]:
+    """Crop-to-source matrices, float64 [B, 2, 3], pixel centres at whole coordinates.
+
+    Args:
+        draws: uniform numbers of B samples.
+        sizes_hw: int64 [B, 2], the decoded images' heights and widths, pixels.
+    """
+    scaled = scaled_sizes(draws, sizes_hw, augment)
+    top, left = crop_offsets(draws, scaled, augment).T
+    flips = draws.flip < augment.flip
+    radians = np.deg2rad((2 * draws.angle - 1) * augment.rotate)
+    zero, one = np.zeros(len(radians)), np.ones(len(radians))
+
+    crop_width = augment.crop[1]
+    flip = _affine([np.where(flips, -one, one), zero, np.where(flips, crop_width - 1, zero)], [zero, one, zero])
+    crop = _affine([one, zero, left], [zero, one, top])
+    # Undo the rotation about the scaled image's centre.
+    cos, sin = np.cos(radians), np.sin(radians)
+    cy, cx = ((scaled - 1) / 2).T
+    rotate = _affine([cos, -sin, cx - cos * cx + sin * cy], [sin, cos, cy - sin * cx - cos * cy])
+    # Undo the scaling: corners map to corners, so centres shift by half a pixel.
+    ratio_y, ratio_x = (sizes_hw / scaled).T
+    scale = _affine([ratio_x, zero, (ratio_x - 1) / 2], [zero, ratio_y, (ratio_y - 1) / 2])
+    return (scale @ rotate @ crop @ flip)[:, :2]
+
+
+def to_dali(matrices_B23: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The same maps for DALI's `warp_affine`, float32 [B, 2, 3], where pixel centres lie at halves."""
+    shifted = matrices_B23.copy()
+    shifted[:, :, 2] += 0.5 - matrices_B23[:, :, :2].sum(axis=2) / 2
+    return shifted.astype(np.float32)
+
+
+def _affine(row_x: list[NDArray[np.float64]], row_y: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Rows of float64 [B] entries -> float64 [B, 3, 3]."""
+    result = np.zeros((len(row_x[0]), 3, 3))
+    result[:, 0] = np.stack(row_x, axis=1)
+    result[:, 1] = np.stack(row_y, axis=1)
+    result[:, 2, 2] = 1
+    return result

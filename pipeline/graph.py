@@ -1,0 +1,102 @@
+"""The DALI graphs: encoded bytes to pixels. One for decoding alone, one that also warps and blurs.
+
+The CPU device decodes here and warps in `pipeline.warp` (DALI's CPU warp is several times slower than OpenCV's); the
+GPU device does all of it here. The warp graph is one function for both, so that a machine without a GPU can run the
+GPU's operators on its CPU, hold them against OpenCV, and `serialize()` the GPU graph itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from nvidia.dali import Pipeline, fn, types
+
+Backend = Literal["cpu", "gpu"]
+# What a source returns for each batch: a list of B arrays for each input of the graph.
+Source = Callable[[], Sequence[Any]]
+
+
+def decode_graph(
+    source: Source,
+    backend: Backend,
+    batch: int,
+    threads: int,
+    prefetch: int,
+    device_id: int | None,
+    labeled: bool = True,
+) -> Pipeline:
+    """Encoded bytes -> decoded images uint8 [H, W, C] (and labels uint8 [H, W, 1]).
+
+    `source` returns a list of images' bytes (uint8 [n]) and, if labelled, one of labels' bytes.
+    """
+    pipe = _pipeline(batch, threads, prefetch, device_id)
+    with pipe:
+        inputs = _inputs(source, [types.UINT8] * (2 if labeled else 1), [1] * (2 if labeled else 1))
+        outputs = [_decode(inputs[0], backend, types.RGB)]
+        if labeled:
+            outputs.append(_decode(inputs[1], backend, types.GRAY))
+        pipe.set_outputs(*outputs)
+    return pipe
+
+
+def warp_graph(
+    source: Source,
+    backend: Backend,
+    batch: int,
+    threads: int,
+    prefetch: int,
+    device_id: int | None,
+    crop: tuple[int, int],
+    fill: Sequence[int],
+    blur: bool,
+) -> Pipeline:
+    """Encoded bytes, matrices and blur -> crops: images uint8 [h, w, C], labels uint8 [h, w, 1].
+
+    `source` returns images' bytes, labels' bytes, matrices (float32 [2, 3], `geometry.to_dali`), blur sigmas (float32
+    []) and blur windows (int32 [], odd). Outside the source the image is `fill` (uint8 per channel), the label 255.
+    """
+    pipe = _pipeline(batch, threads, prefetch, device_id)
+    with pipe:
+        kinds = [types.UINT8, types.UINT8, types.FLOAT, types.FLOAT, types.INT32]
+        encoded, encoded_label, matrix, sigma, window = _inputs(source, kinds, [1, 1, 2, 0, 0])
+        image = _decode(encoded, backend, types.RGB)
+        label = _decode(encoded_label, backend, types.GRAY)
+        # warp_affine fills with one number for all channels. Shifted by the fill colour, that number is 0.
+        colour = types.Constant(np.array(fill, dtype=np.int16).reshape(1, 1, -1))
+        shifted = fn.warp_affine(
+            image - colour, matrix=matrix, size=crop, fill_value=0.0, interp_type=types.INTERP_LINEAR
+        )
+        image = fn.cast_like(shifted + colour, image)
+        # nearest: interpolating class ids invents classes
+        label = fn.warp_affine(label, matrix=matrix, size=crop, fill_value=255.0, interp_type=types.INTERP_NN)
+        if blur:
+            image = fn.gaussian_blur(image, sigma=sigma, window_size=window)
+        pipe.set_outputs(image, label)
+    return pipe
+
+
+def _pipeline(batch: int, threads: int, prefetch: int, device_id: int | None) -> Pipeline:
+    # Dynamic executor: outputs stay valid for as long as they are held, so torch may view them without a copy.
+    return Pipeline(
+        batch_size=batch,
+        num_threads=threads,
+        device_id=device_id,
+        prefetch_queue_depth=prefetch,
+        exec_dynamic=True,
+        seed=0,  # nothing in the graph is random: the plan holds all of it
+    )
+
+
+def _inputs(source: Source, dtypes: list[Any], ndims: list[int]) -> list[Any]:
+    # no_copy: the arrays are views of the mapped tars, which outlive the pipeline.
+    return list(
+        fn.external_source(source=source, num_outputs=len(dtypes), batch=True, no_copy=True, dtype=dtypes, ndim=ndims)
+    )
+
+
+def _decode(encoded: Any, backend: Backend, output_type: Any) -> Any:
+    # Orientation was baked in at ingest: turning the image here would leave its label behind.
+    device = "mixed" if backend == "gpu" else "cpu"
+    return fn.decoders.image(encoded, device=device, output_type=output_type, adjust_orientation=False)

@@ -1,0 +1,278 @@
+"""The loaders: iterate `Batch`es. `TrainLoader` streams augmented crops, `EvalLoader` visits each image once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import queue
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ingest.errors import UserError
+from pipeline import geometry, plan
+from pipeline.augment import Augment, blur_radius, blur_sigmas
+from pipeline.batch import Batch
+from pipeline.feed import Feed, Request, as_torch
+from pipeline.graph import decode_graph, warp_graph
+from pipeline.shards import ShardSet
+from pipeline.warp import warp_batch
+
+
+def available_threads(local_world: int = 1) -> int:
+    """This rank's share of the cores that the process may use, at least 1."""
+    return max(1, len(os.sched_getaffinity(0)) // local_world)
+
+
+class TrainLoader:
+    """An endless stream of augmented crops, a pure function of (dataset, seed, augment, position).
+
+    Iterating starts where `state_dict` says; each batch handed out moves it on. `rank` of `world` gets its share of
+    every global batch of `world * batch_size` samples; an epoch's tail that does not fill one is left out.
+
+    Raises UserError when the split is smaller than the global batch or has no labels.
+    """
+
+    def __init__(
+        self,
+        shards: ShardSet,
+        augment: Augment,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+        threads: int | None = None,
+        prefetch: int = 2,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.shards, self.augment, self.batch_size, self.seed = shards, augment, batch_size, seed
+        self.device = torch.device(device)
+        self.threads, self.prefetch, self.rank = threads or available_threads(), prefetch, rank
+        self.global_batch = batch_size * world
+        if not shards.labeled:
+            raise UserError(f"split {shards.split!r} of {shards.folder} has no labels: train on a labelled split")
+        self.steps_per_epoch = plan.steps_per_epoch(len(shards), self.global_batch)
+        if not self.steps_per_epoch:
+            raise UserError(
+                f"split {shards.split!r} has {len(shards)} samples, fewer than one global batch of {self.global_batch} "
+                f"({world} x {batch_size}): lower the batch size"
+            )
+        self.epoch = 0
+        self.position = 0  # of the next global batch in the epoch's order
+        mean = shards.manifest.mean
+        self._fill = [round(255 * value) for value in mean]
+
+    def fingerprint(self) -> str:
+        """Names the stream: equal fingerprints, seeds and positions give equal pixels."""
+        tars = [shard.sha256 for shard in self.shards.manifest.split(self.shards.split).shards]
+        facts = json.dumps([tars, self.seed, asdict(self.augment)], sort_keys=True)
+        return hashlib.sha256(facts.encode()).hexdigest()[:16]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the stream stands: plain numbers and a fingerprint."""
+        return {"epoch": self.epoch, "position": self.position, "fingerprint": self.fingerprint()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from `state`, also with another world size. UserError when it is another stream's."""
+        if state["fingerprint"] != self.fingerprint():
+            raise UserError(
+                "the checkpoint's data stream differs from this run's (dataset, seed or augmentation changed): "
+                "resume with the settings it was made with, or start a new run"
+            )
+        self.epoch, self.position = state["epoch"], state["position"]
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self.device.type == "cuda":
+            batches = self._gpu_batches()
+        else:
+            batches = _in_background(self._cpu_batches(), depth=self.prefetch)
+        cursors = self._cursors()
+        next(cursors)
+        for batch in batches:
+            self.epoch, self.position = next(cursors)
+            yield batch
+
+    def _cursors(self) -> Iterator[tuple[int, int]]:
+        """(epoch, position) of this and every later global batch."""
+        epoch, position = self.epoch, self.position
+        while True:
+            if position + self.global_batch > len(self.shards):
+                epoch, position = epoch + 1, 0
+            yield epoch, position
+            position += self.global_batch
+
+    def _requests(self) -> Iterator[Request]:
+        order_of: tuple[int, NDArray[np.int64]] | None = None
+        for epoch, position in self._cursors():
+            if order_of is None or order_of[0] != epoch:
+                order_of = epoch, plan.order(self.seed, epoch, len(self.shards))
+            samples = plan.share(order_of[1], position, self.rank, self.batch_size)
+            draws = plan.draw(self.seed, epoch, samples)
+            matrices = geometry.matrices(draws, self.shards.sizes_hw[samples], self.augment)
+            yield Request(samples, matrices, blur_sigmas(draws, self.augment))
+
+    def _cpu_batches(self) -> Iterator[Batch]:
+        def inputs(request: Request) -> tuple[Any, ...]:
+            return _encoded(self.shards, request)
+
+        with (
+            ThreadPoolExecutor(self.threads, thread_name_prefix="warp") as pool,
+            Feed(self.shards, self._requests(), inputs) as feed,
+        ):
+            pipe = decode_graph(feed.source, "cpu", self.batch_size, self.threads, self.prefetch, device_id=None)
+            for request, (images, labels) in feed.run(pipe):
+                assert request.matrices is not None and request.sigmas is not None
+                height, width = self.augment.crop
+                out_images = torch.empty((len(request.samples), height, width, len(self._fill)), dtype=torch.uint8)
+                out_labels = torch.empty((len(request.samples), height, width), dtype=torch.uint8)
+                warp_batch(
+                    pool,
+                    [np.asarray(images[i]) for i in range(len(images))],
+                    [np.asarray(labels[i])[:, :, 0] for i in range(len(labels))],
+                    request.matrices,
+                    request.sigmas,
+                    self._fill,
+                    out_images.numpy(),
+                    out_labels.numpy(),
+                )
+                yield Batch(out_images.permute(0, 3, 1, 2), out_labels, self._keys(request))
+
+    def _gpu_batches(self) -> Iterator[Batch]:
+        def inputs(request: Request) -> tuple[Any, ...]:
+            assert request.matrices is not None and request.sigmas is not None
+            # DALI takes no sigma of 0. This one's kernel is the identity in 8 bits.
+            sigmas = np.maximum(request.sigmas, 0.01).astype(np.float32)
+            windows = np.array([2 * max(1, blur_radius(sigma)) + 1 for sigma in request.sigmas], dtype=np.int32)
+            return (
+                *_encoded(self.shards, request),
+                list(geometry.to_dali(request.matrices)),
+                list(sigmas),
+                list(windows),
+            )
+
+        with Feed(self.shards, self._requests(), inputs) as feed:
+            pipe = warp_graph(
+                feed.source,
+                "gpu",
+                self.batch_size,
+                self.threads,
+                self.prefetch,
+                self.device.index or 0,
+                self.augment.crop,
+                self._fill,
+                blur=self.augment.blur > 0,
+            )
+            for request, (images, labels) in feed.run(pipe):
+                yield Batch(as_torch(images).permute(0, 3, 1, 2), as_torch(labels).squeeze(3), self._keys(request))
+
+    def _keys(self, request: Request) -> list[str]:
+        return [self.shards.keys[sample] for sample in request.samples]
+
+
+class EvalLoader:
+    """Every image of a split once, whole and at its own size, in batches of equal sizes.
+
+    The batches are formed before they are dealt to the ranks, so that a net sees the same ones at any world size; a
+    rank may get one batch more than another, or none.
+    """
+
+    def __init__(
+        self,
+        shards: ShardSet,
+        batch_size: int = 1,
+        *,
+        device: str | torch.device = "cpu",
+        threads: int | None = None,
+        prefetch: int = 2,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.shards, self.batch_size, self.device = shards, batch_size, torch.device(device)
+        self.threads, self.prefetch = threads or available_threads(), prefetch
+        self.batches = _equal_sized(shards.sizes_hw, batch_size)[rank::world]
+
+    def __len__(self) -> int:
+        """Batches of this rank."""
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        backend, device_id = ("gpu", self.device.index or 0) if self.device.type == "cuda" else ("cpu", None)
+
+        def inputs(request: Request) -> tuple[Any, ...]:
+            return _encoded(self.shards, request)
+
+        with Feed(self.shards, (Request(samples) for samples in self.batches), inputs) as feed:
+            pipe = decode_graph(
+                feed.source,
+                backend,  # type: ignore[arg-type]
+                self.batch_size,
+                self.threads,
+                self.prefetch,
+                device_id,
+                labeled=self.shards.labeled,
+            )
+            for request, outputs in feed.run(pipe):
+                labels = as_torch(outputs[1]).squeeze(3) if self.shards.labeled else None
+                keys = [self.shards.keys[sample] for sample in request.samples]
+                yield Batch(as_torch(outputs[0]).permute(0, 3, 1, 2), labels, keys)
+
+
+def _encoded(shards: ShardSet, request: Request) -> tuple[Any, ...]:
+    images = [shards.image(sample) for sample in request.samples]
+    if not shards.labeled:
+        return (images,)
+    return images, [shards.label(sample) for sample in request.samples]
+
+
+def _equal_sized(sizes_hw: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
+    """All samples in batches of one size each; inside a size, and among the batches, in the samples' order."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for sample, (height, width) in enumerate(sizes_hw.tolist()):
+        groups.setdefault((height, width), []).append(sample)
+    batches = [group[i : i + batch_size] for group in groups.values() for i in range(0, len(group), batch_size)]
+    return [np.array(batch, dtype=np.int64) for batch in sorted(batches)]
+
+
+def _in_background(batches: Iterator[Batch], depth: int) -> Iterator[Batch]:
+    """Makes batches in a thread, `depth` of them ahead. Its error is raised where the batch is asked for."""
+    done = object()
+    ready: queue.Queue[Any] = queue.Queue(maxsize=depth)
+    stop = threading.Event()
+
+    def put(item: Any) -> None:
+        while not stop.is_set():
+            try:
+                return ready.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            for batch in batches:
+                put(batch)
+                if stop.is_set():
+                    break
+            put(done)
+        except BaseException as error:  # handed over, not lost
+            put(error)
+        finally:
+            batches.close()  # type: ignore[attr-defined]
+
+    thread = threading.Thread(target=work, name="loader", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not done:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        thread.join()

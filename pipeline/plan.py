@@ -1,0 +1,61 @@
+"""The plan: which sample stands at which place of the stream, and the random numbers that augment it.
+
+Pure functions of (seed, epoch, sample) through a counter-based generator (numpy's Philox), so that the stream depends
+on nothing else: not on the number of ranks or threads, the prefetch depth, the device, nor on an interruption.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Philox's key is (seed, epoch); its counter's last word keeps the two uses of one key apart.
+_ORDER, _DRAWS = 0, 1
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of B samples, each float64 [B], uniform in [0, 1). Geometry and blur scale them.
+
+    All are drawn for every sample, used or not, so that switching one augmentation off leaves the others unchanged.
+    """
+
+    scale: NDArray[np.float64]
+    angle: NDArray[np.float64]
+    top: NDArray[np.float64]
+    left: NDArray[np.float64]
+    flip: NDArray[np.float64]
+    blur: NDArray[np.float64]
+
+
+def order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """The samples 0..count-1 in the order in which this epoch visits them, int64 [count]."""
+    generator = np.random.Generator(np.random.Philox(key=[seed, epoch], counter=[0, 0, 0, _ORDER]))
+    return generator.permutation(count)
+
+
+def draw(seed: int, epoch: int, samples: NDArray[np.int64]) -> Draws:
+    """The random numbers for `samples` (int64 [B]) in this epoch."""
+    numbers = np.empty((len(samples), 6))
+    for row, sample in zip(numbers, samples, strict=True):
+        # Words 1 and 2 of the counter are the sample's own; word 0 counts its numbers.
+        philox = np.random.Philox(key=[seed, epoch], counter=[0, int(sample), 0, _DRAWS])
+        row[:] = np.random.Generator(philox).random(6)
+    return Draws(*numbers.T)
+
+
+def steps_per_epoch(count: int, global_batch: int) -> int:
+    """Whole global batches in an epoch; the tail of the permutation (other samples each epoch) is left out."""
+    return count // global_batch
+
+
+def share(order: NDArray[np.int64], position: int, rank: int, batch: int) -> NDArray[np.int64]:
+    """The samples that `rank` takes of the global batch that starts at `position` of the order, int64 [batch].
+
+    A world of R ranks takes [position, position + R*batch), and rank r the r-th `batch` of them: put back together, the
+    ranks' batches are the order itself, whatever R is.
+    """
+    start = position + rank * batch
+    return order[start : start + batch]
