@@ -11,7 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from nvidia.dali import Pipeline, fn, types
+
+from pipeline.augment import Augment, blur_radius
+from pipeline.geometry import to_dali
 
 Backend = Literal["cpu", "gpu"]
 # What a source returns for each batch: a list of B arrays for each input of the graph.
@@ -54,13 +58,15 @@ def warp_graph(
 ) -> Pipeline:
     """Encoded bytes, matrices and blur -> crops: images uint8 [h, w, C], labels uint8 [h, w, 1].
 
-    `source` returns images' bytes, labels' bytes, matrices (float32 [2, 3], `geometry.to_dali`), blur sigmas (float32
-    []) and blur windows (int32 [], odd). Outside the source the image is `fill` (uint8 per channel), the label 255.
+    `source` returns images' bytes, labels' bytes and `dali_parameters`. Outside the source the image is `fill` (uint8
+    per channel), the label 255.
     """
     pipe = _pipeline(batch, threads, prefetch, device_id)
     with pipe:
-        kinds = [types.UINT8, types.UINT8, types.FLOAT, types.FLOAT, types.INT32]
-        encoded, encoded_label, matrix, sigma, window = _inputs(source, kinds, [1, 1, 2, 0, 0])
+        kinds, ndims = [types.UINT8, types.UINT8, types.FLOAT], [1, 1, 2]
+        if blur:
+            kinds, ndims = [*kinds, types.FLOAT, types.INT32], [*ndims, 0, 0]
+        encoded, encoded_label, matrix, *kernel = _inputs(source, kinds, ndims)
         image = _decode(encoded, backend, types.RGB)
         label = _decode(encoded_label, backend, types.GRAY)
         # warp_affine fills with one number for all channels. Shifted by the fill colour, that number is 0.
@@ -72,9 +78,25 @@ def warp_graph(
         # nearest: interpolating class ids invents classes
         label = fn.warp_affine(label, matrix=matrix, size=crop, fill_value=255.0, interp_type=types.INTERP_NN)
         if blur:
-            image = fn.gaussian_blur(image, sigma=sigma, window_size=window)
+            image = fn.gaussian_blur(image, sigma=kernel[0], window_size=kernel[1])
         pipe.set_outputs(image, label)
     return pipe
+
+
+def dali_parameters(
+    matrices_B23: NDArray[np.float64], sigmas: NDArray[np.float64], augment: Augment
+) -> tuple[list[Any], ...]:
+    """A batch's geometry and blur as `warp_graph` takes them: lists of B arrays.
+
+    Matrices float32 [2, 3] and, when the recipe blurs, sigmas float32 [] and odd window widths int32 [], both pixels.
+    """
+    matrices = list(to_dali(matrices_B23))
+    if not augment.blur:
+        return (matrices,)
+    # DALI takes no sigma of 0. This one's kernel is the identity in 8 bits, as no blur is on the CPU device.
+    kept = [sigma if blur_radius(sigma) else 0.01 for sigma in sigmas]
+    windows = [2 * max(1, blur_radius(sigma)) + 1 for sigma in sigmas]
+    return matrices, list(np.array(kept, dtype=np.float32)), list(np.array(windows, dtype=np.int32))
 
 
 def _pipeline(batch: int, threads: int, prefetch: int, device_id: int | None) -> Pipeline:

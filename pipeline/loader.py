@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from ingest.errors import UserError
 from pipeline import geometry, plan
-from pipeline.augment import Augment, blur_radius, blur_sigmas
+from pipeline.augment import Augment, blur_sigmas
 from pipeline.batch import Batch
 from pipeline.feed import Feed, Request, as_torch
-from pipeline.graph import decode_graph, warp_graph
+from pipeline.graph import dali_parameters, decode_graph, warp_graph
 from pipeline.shards import ShardSet
 from pipeline.warp import warp_batch
 
@@ -148,15 +148,7 @@ class TrainLoader:
     def _gpu_batches(self) -> Iterator[Batch]:
         def inputs(request: Request) -> tuple[Any, ...]:
             assert request.matrices is not None and request.sigmas is not None
-            # DALI takes no sigma of 0. This one's kernel is the identity in 8 bits.
-            sigmas = np.maximum(request.sigmas, 0.01).astype(np.float32)
-            windows = np.array([2 * max(1, blur_radius(sigma)) + 1 for sigma in request.sigmas], dtype=np.int32)
-            return (
-                *_encoded(self.shards, request),
-                list(geometry.to_dali(request.matrices)),
-                list(sigmas),
-                list(windows),
-            )
+            return *_encoded(self.shards, request), *dali_parameters(request.matrices, request.sigmas, self.augment)
 
         with Feed(self.shards, self._requests(), inputs) as feed:
             pipe = warp_graph(

@@ -1,0 +1,105 @@
+"""Writes small shard folders for tests, from arrays, by the contract alone (not by ingest's writer)."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ingest import manifest
+
+COLOURS = [[70, 130, 180], [128, 64, 128], [107, 142, 35], [220, 20, 60], [0, 0, 142]]
+
+
+def encode(array: np.ndarray, ext: str) -> bytes:
+    """uint8 [H, W, 3] or [H, W] -> a JPEG (quality 95) or PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "JPEG" if ext == "jpg" else "PNG", quality=95)
+    return buffer.getvalue()
+
+
+def write_shards(
+    folder: Path,
+    splits: dict[str, list[tuple[np.ndarray, np.ndarray | None]]],
+    num_classes: int = 5,
+    per_shard: int = 4,
+    ext: str = "png",
+    mean: list[float] | None = None,
+) -> Path:
+    """A dataset of (image uint8 [H, W, 3], label uint8 [H, W] or None) pairs; keys are `<split>-<number>`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = {}
+    for split, pairs in splits.items():
+        shards = []
+        for first in range(0, len(pairs), per_shard):
+            name = f"{split}-{first // per_shard:06d}"
+            samples, files, pixels = [], [], np.zeros(256, dtype=np.int64)
+            for number, (image, label) in enumerate(pairs[first : first + per_shard], start=first):
+                key = f"{split}-{number}"
+                members = [(f"{key}.{ext}", encode(image, ext))]
+                if label is not None:
+                    members.append((f"{key}.seg.png", encode(label, "png")))
+                    pixels += np.bincount(label.ravel(), minlength=256)
+                files.append(members)
+                samples.append(manifest.Sample(key, f"{key}.{ext}", f"{key}.png", ext, *image.shape[:2]))
+            _write_tar(folder / f"{name}.tar", files)
+            tar = (folder / f"{name}.tar").read_bytes()
+            digest = hashlib.sha256(tar).hexdigest()
+            class_pixels = pixels[:num_classes].tolist()
+            record = manifest.ShardRecord(
+                name, len(tar), digest, class_pixels, int(pixels[255]), [0] * 3, [0] * 3, samples
+            )
+            manifest.save_shard(record, folder)
+            shards.append((manifest.Shard(name, len(samples), len(tar), digest), record))
+        facts[split] = manifest.Split(
+            samples=len(pairs),
+            labeled=all(label is not None for _, label in pairs),
+            shards=[shard for shard, _ in shards],
+            class_pixels=[sum(column) for column in zip(*(r.class_pixels for _, r in shards), strict=True)],
+            ignored_pixels=sum(r.ignored_pixels for _, r in shards),
+            image_size={},
+        )
+    manifest.save(
+        manifest.Manifest(
+            name="toy",
+            classes=[f"class{i}" for i in range(num_classes)],
+            palette=(COLOURS * 5)[:num_classes],
+            mean=mean or [0.4, 0.5, 0.6],
+            std=[0.2, 0.25, 0.3],
+            splits=facts,
+            command="",
+            options={},
+        ),
+        folder,
+    )
+    return folder
+
+
+def _write_tar(path: Path, samples: list[list[tuple[str, bytes]]]) -> None:
+    lines = [f"v1.2 {len(samples)}"]
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for members in samples:
+            words = []
+            for name, content in members:
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                offset = tar.offset + 512  # type: ignore[attr-defined]
+                tar.addfile(info, io.BytesIO(content))
+                words.append(f"{name.split('.', 1)[1]} {offset} {len(content)} {name}")
+            lines.append(" ".join(words))
+    path.with_suffix(".idx").write_text("\n".join(lines) + "\n")
+
+
+def smooth_scene(height: int, width: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A smooth random colour image and a label of a few large blobs (classes 0..4, some 255)."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width] / max(height, width)
+    waves = [np.sin(2 * np.pi * (a * x + b * y + c)) for a, b, c in random.uniform(0.2, 1.5, (4, 3))]
+    image = np.stack(waves[:3], axis=2) * 80 + 128
+    label = ((waves[3] + 1) * 2.49).astype(np.uint8)
+    label[: height // 8, : width // 8] = 255
+    return image.astype(np.uint8), label
