@@ -1,0 +1,93 @@
+"""A pinhole camera above a flat ground. World axes in metres: X right, Y up, Z along the street, ground at Y = 0."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+NEAR = 0.4  # metres: what is closer to the lens is clipped away
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Pixel (0, 0) is the centre of the top left pixel, as in OpenCV."""
+
+    height: int  # of the image, pixels
+    width: int
+    focal: float  # pixels
+    centre: float  # column of the optical axis
+    horizon: float  # row of the horizon at the optical axis
+    x: float  # where the lens is, metres right of the street's middle
+    y: float  # metres above the ground
+    yaw: float  # radians, to the right
+    roll: float  # radians, clockwise in the picture
+
+    def to_camera(self, points: np.ndarray) -> np.ndarray:
+        """World (N, 3) -> camera axes (N, 3): right, down, forward."""
+        x, y, z = points[:, 0] - self.x, self.y - points[:, 1], points[:, 2]
+        sin, cos = np.sin(self.yaw), np.cos(self.yaw)
+        return np.stack([x * cos - z * sin, y, x * sin + z * cos], axis=1)
+
+    def to_pixels(self, points: np.ndarray) -> np.ndarray:
+        """Camera axes (N, 3), all in front of the lens -> pixels (N, 2)."""
+        right, down = points[:, 0] / points[:, 2] * self.focal, points[:, 1] / points[:, 2] * self.focal
+        sin, cos = np.sin(self.roll), np.cos(self.roll)
+        return np.stack([self.centre + right * cos - down * sin, self.horizon + right * sin + down * cos], axis=1)
+
+    def polygon(self, points: np.ndarray) -> np.ndarray | None:
+        """World polygon (N, 3) -> pixel polygon (M, 2), clipped at the near plane; None when it is behind the lens."""
+        seen = self.to_camera(np.asarray(points, np.float64))
+        inside = seen[:, 2] >= NEAR
+        if inside.all():
+            return self.to_pixels(seen)
+        if not inside.any():
+            return None
+        kept = []
+        for here, there, here_in, there_in in zip(seen, np.roll(seen, -1, 0), inside, np.roll(inside, -1), strict=True):
+            if here_in:
+                kept.append(here)
+            if here_in != there_in:
+                kept.append(here + (there - here) * (NEAR - here[2]) / (there[2] - here[2]))
+        return self.to_pixels(np.array(kept))
+
+    def plane(self, origin: np.ndarray, along: np.ndarray, up: np.ndarray) -> np.ndarray:
+        """The 3x3 homography (a, b, 1) -> pixels of the plane origin + a * along + b * up, all world vectors (3,)."""
+        base = self.to_camera(np.stack([origin, origin + along, origin + up]))
+        axes = np.stack([base[1] - base[0], base[2] - base[0], base[0]], axis=1)
+        sin, cos = np.sin(self.roll), np.cos(self.roll)
+        lens = np.array(
+            [
+                [self.focal * cos, -self.focal * sin, self.centre],
+                [self.focal * sin, self.focal * cos, self.horizon],
+                [0.0, 0.0, 1.0],
+            ]
+        )
+        return lens @ axes
+
+    def distance(self, x: float, z: float) -> float:
+        """Depth of a point on the ground along the optical axis, metres; below NEAR it cannot be seen."""
+        return (x - self.x) * float(np.sin(self.yaw)) + z * float(np.cos(self.yaw))
+
+    def sees(self, x: float, z: float, radius: float) -> bool:
+        """False when all within `radius` metres of a point on the ground is outside the picture for certain."""
+        sin, cos = float(np.sin(self.yaw)), float(np.cos(self.yaw))
+        right, forward = (x - self.x) * cos - z * sin, (x - self.x) * sin + z * cos
+        if forward + radius < NEAR:
+            return False
+        slack = 0.06 * self.width  # for the roll
+        left, over = (-self.centre - slack) / self.focal, (self.width - self.centre + slack) / self.focal
+        return left * (forward + radius) - radius < right < over * (forward + radius) + radius
+
+    def ground(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where each pixel's ray meets the ground: X, Z, depth, each (H, W) float32; depth is inf above the horizon."""
+        rows, columns = np.mgrid[0 : self.height, 0 : self.width].astype(np.float32)
+        right, down = columns - np.float32(self.centre), rows - np.float32(self.horizon)
+        sin, cos = np.float32(np.sin(self.roll)), np.float32(np.cos(self.roll))
+        right, down = right * cos + down * sin, -right * sin + down * cos
+        with np.errstate(divide="ignore", invalid="ignore"):
+            depth = np.where(down > 1e-3, np.float32(self.focal * self.y) / down, np.float32(np.inf))
+            across = np.where(np.isfinite(depth), right / np.float32(self.focal) * depth, 0)
+        sin, cos = np.float32(np.sin(self.yaw)), np.float32(np.cos(self.yaw))
+        forward = np.where(np.isfinite(depth), depth, 1e6).astype(np.float32)
+        return across * cos + forward * sin + np.float32(self.x), -across * sin + forward * cos, depth

@@ -1,0 +1,137 @@
+"""The picture and its labels, painted together from far to near: one coverage mask decides both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from ingest.scenes import noise
+from ingest.scenes.camera import Camera
+from ingest.scenes.kinds import Kind
+from ingest.scenes.light import Light
+
+_SHIFT = 4  # fractional bits of OpenCV's polygon corners
+_TURN = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+_CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One flat-coloured piece of a thing, in pixels. Overlapping contours cut holes (even-odd)."""
+
+    contours: list[np.ndarray]  # each (N, 2)
+    colour: np.ndarray  # (3,) RGB 0..255, lit
+    solid: bool = True  # False: a detail painted onto the solid parts, which the outline does not follow
+
+
+@dataclass
+class Canvas:
+    """`rgb` (H, W, 3) float32 0..255, `kinds` (H, W) uint8, `things` (H, W) uint16: 0 where no countable thing is."""
+
+    camera: Camera
+    light: Light
+    rgb: np.ndarray = field(init=False)
+    kinds: np.ndarray = field(init=False)
+    things: np.ndarray = field(init=False)
+    _count: int = 0
+
+    def __post_init__(self) -> None:
+        shape = (self.camera.height, self.camera.width)
+        self.rgb = np.zeros((*shape, 3), np.float32)
+        self.kinds = np.full(shape, Kind.SKY, np.uint8)
+        self.things = np.zeros(shape, np.uint16)
+
+    def window(self, contours: list[np.ndarray], margin: int = 1) -> tuple[int, int, int, int] | None:
+        """The part of the picture that contours can touch: left, top, right, bottom; None when outside or too small."""
+        low = np.min([contour.min(0) for contour in contours], axis=0)
+        high = np.max([contour.max(0) for contour in contours], axis=0)
+        if (high - low).max() < 0.7:
+            return None
+        left, top = (int(np.floor(max(value, 0))) for value in low - margin)
+        right = int(np.ceil(min(high[0] + margin + 1, self.camera.width)))
+        bottom = int(np.ceil(min(high[1] + margin + 1, self.camera.height)))
+        return (left, top, right, bottom) if right > left and bottom > top else None
+
+    def paint(self, parts: list[Part], kind: Kind, depth: float, rng: np.random.Generator, grain: float = 0.05) -> None:
+        """Paints one thing over what is there: a pixel is the thing's where its solid parts cover half of it."""
+        solid = [contour for part in parts if part.solid for contour in part.contours]
+        window = self.window(solid) if solid else None
+        if window is None:
+            return
+        left, top, right, bottom = window
+        rgb = np.empty((bottom - top, right - left, 3), np.uint8)
+        rgb[:] = np.clip(next(part.colour for part in parts if part.solid), 0, 255)
+        alpha = np.zeros(rgb.shape[:2], np.uint8)
+        for part in parts:
+            corners = fixed(part.contours, left, top)
+            cv2.fillPoly(rgb, corners, np.clip(part.colour, 0, 255).tolist(), cv2.LINE_AA, _SHIFT)
+            if part.solid:
+                cv2.fillPoly(alpha, corners, 255, cv2.LINE_AA, _SHIFT)
+        texture = 1 + grain * noise.patch("stain", *alpha.shape, max(1.0, alpha.shape[0] / 200), rng)
+        self.blend(window, rgb * texture[..., None], alpha * np.float32(1 / 255), kind, depth)
+
+    def blend(
+        self, window: tuple[int, int, int, int], rgb: np.ndarray, alpha: np.ndarray, kind: Kind, depth: float
+    ) -> None:
+        """Lays rgb (h, w, 3) over the window by alpha (h, w) 0..1, seen through `depth` metres of haze."""
+        left, top, right, bottom = window
+        veil = np.float32(self.light.veil(depth))
+        rgb = rgb.astype(np.float32) * (1 - veil) + (self.light.horizon * veil).astype(np.float32)
+        here = self.rgb[top:bottom, left:right]
+        here += (rgb - here) * alpha[..., None]
+        mine = alpha >= 0.5
+        self._count += 1
+        self.kinds[top:bottom, left:right][mine] = kind
+        self.things[top:bottom, left:right][mine] = self._count
+
+
+def fixed(contours: list[np.ndarray], left: int = 0, top: int = 0) -> list[np.ndarray]:
+    """Contours in OpenCV's fixed point, relative to a window."""
+    return [np.round((contour - (left, top)) * (1 << _SHIFT)).astype(np.int32) for contour in contours]
+
+
+def fill(mask: np.ndarray, contours: list[np.ndarray], value: float = 255) -> None:
+    """Fills a uint8 mask, anti-aliased."""
+    cv2.fillPoly(mask, fixed(contours), value, cv2.LINE_AA, _SHIFT)
+
+
+def disc(x: float, y: float, rx: float, ry: float | None = None) -> np.ndarray:
+    """An ellipse's outline (24, 2)."""
+    return _CIRCLE * (rx, rx if ry is None else ry) + (x, y)
+
+
+def limb(start: tuple[float, float], end: tuple[float, float], r0: float, r1: float) -> np.ndarray:
+    """A tapering rod with round ends, (M, 2)."""
+    both = np.concatenate([disc(*start, r0), disc(*end, r1)]).astype(np.float32)
+    return cv2.convexHull(both)[:, 0].astype(np.float64)
+
+
+def box(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
+    """An upright rectangle (4, 2)."""
+    return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], np.float64)
+
+
+class Billboard:
+    """Collects the parts of something drawn flat, facing the camera: x metres right, y metres up from (X, Z)."""
+
+    def __init__(self, camera: Camera, x: float, z: float, mirror: bool = False) -> None:
+        self.depth = camera.distance(x, z)
+        self.parts: list[Part] = []
+        self.visible = self.depth > 1.2 and camera.sees(x, z, 5.0)
+        if self.visible:
+            foot = camera.to_pixels(camera.to_camera(np.array([[x, 0.0, z]])))[0]
+            self._foot, self._scale = foot, camera.focal / self.depth
+            self._flip = -1.0 if mirror else 1.0
+
+    @property
+    def scale(self) -> float:
+        """Pixels a metre."""
+        return self._scale
+
+    def to_pixels(self, points: np.ndarray) -> np.ndarray:
+        return self._foot + points * (self._scale * self._flip, -self._scale)
+
+    def add(self, colour: np.ndarray, *contours: np.ndarray, solid: bool = True) -> None:
+        self.parts.append(Part([self.to_pixels(contour) for contour in contours], np.asarray(colour), solid))

@@ -1,0 +1,70 @@
+"""A plain folder of images and masks with its spec: the default demo data, eight classes.
+
+images/{train,val}/*.jpg   labels/{train,val}/*.png (mode L, 255 = unlabelled)   dataset.yaml
+"""
+
+from __future__ import annotations
+
+from ingest.scenes import encode
+from ingest.scenes.kinds import Kind
+from ingest.scenes.layouts.layout import File, Job, Layout
+
+# class -> its colour in pictures, and the kinds that count as it; all other kinds are unlabelled clutter
+CLASSES: dict[str, tuple[tuple[int, int, int], tuple[Kind, ...]]] = {
+    "sky": ((70, 130, 180), (Kind.SKY,)),
+    "building": ((110, 110, 110), (Kind.BUILDING, Kind.HOUSE, Kind.SKYSCRAPER, Kind.WALL)),
+    "road": ((128, 64, 128), (Kind.ROAD,)),
+    "pavement": ((244, 35, 232), (Kind.PAVEMENT,)),
+    "vegetation": ((107, 142, 35), (Kind.TREE, Kind.BUSH, Kind.GRASS, Kind.HILL)),
+    "vehicle": (
+        (0, 0, 200),
+        (Kind.CAR, Kind.VAN, Kind.TRUCK, Kind.BUS, Kind.TRAM, Kind.MOTORCYCLE, Kind.BICYCLE),
+    ),
+    "person": ((220, 20, 60), (Kind.PERSON, Kind.RIDER)),
+    "pole": ((230, 220, 120), (Kind.POLE, Kind.SIGN, Kind.TRAFFIC_LIGHT)),
+}
+
+_IDS = encode.table({kind: number for number, (_, kinds) in enumerate(CLASSES.values()) for kind in kinds}, other=255)
+
+_SPEC = """\
+# Procedural street scenes, drawn by `python -m ingest scenes`. Also an example of a spec for a dataset of your own.
+name: scenes
+classes: [{names}]
+palette:
+{colours}
+ignore: [255] # clutter and the camera's own bonnet
+splits:
+{splits}
+"""
+
+
+def _files(job: Job) -> list[File]:
+    drawn = LAYOUT.draw(job)
+    stem = f"{job.split}_{job.index:05d}"
+    return [
+        (f"images/{job.split}/{stem}.jpg", encode.jpeg(drawn.image)),
+        (f"labels/{job.split}/{stem}.png", encode.png(_IDS[drawn.kinds])),
+    ]
+
+
+def _lists(counts: dict[str, int]) -> list[File]:
+    spec = _SPEC.format(
+        names=", ".join(CLASSES),
+        colours="\n".join(f"  - {list(colour)} # {name}" for name, (colour, _) in CLASSES.items()),
+        splits="\n".join(
+            f'  {split}: {{ images: "images/{split}/*.jpg", labels: "labels/{split}/*.png" }}'
+            for split, count in counts.items()
+            if count
+        ),
+    )
+    return [("dataset.yaml", spec.encode())]
+
+
+LAYOUT = Layout(
+    name="folder",
+    size=(192, 256),
+    splits={"train": 480, "val": 120},
+    files=_files,
+    lists=_lists,
+    hint=lambda path: f"python -m ingest folder {path} --spec {path}/dataset.yaml",
+)

@@ -1,0 +1,92 @@
+"""Writes scenes to disk: parallel over processes, the same bytes for any number of them, whole or not at all."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import cv2
+from tqdm import tqdm
+
+from ingest.errors import UserError, nearest
+from ingest.scenes.layouts import LAYOUTS
+from ingest.scenes.layouts.layout import SPLIT_STRIDE, File, Job
+
+
+def write(
+    folder: str | os.PathLike[str],
+    layout: str = "folder",
+    counts: dict[str, int] | None = None,
+    size: tuple[int, int] | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: bool = False,
+) -> Path:
+    """Draws scenes into a new folder, in the on-disk layout of that name.
+
+    `counts`: scenes a split; splits left out get the layout's default. `size`: (height, width) in pixels.
+    Scene i of a split depends on (seed, split, i, size) alone. Raises UserError on an unknown layout or split, a bad
+    count or size, or when the folder exists and is not empty.
+    """
+    if layout not in LAYOUTS:
+        raise UserError(f"unknown layout {layout!r}{nearest(layout, LAYOUTS)}")
+    chosen = LAYOUTS[layout]
+    height, width = size or chosen.size
+    if not (32 <= height <= 8192 and 32 <= width <= 8192):
+        raise UserError(f"size {height}x{width}: each side must be 32 to 8192 pixels, for example 192x256")
+    wanted = dict(chosen.splits)
+    for split, count in (counts or {}).items():
+        if split not in wanted:
+            raise UserError(f"layout {layout!r} has no split {split!r}{nearest(split, wanted)}")
+        if not 0 <= count < SPLIT_STRIDE:
+            raise UserError(f"{split}: cannot draw {count} scenes; give 0 to {SPLIT_STRIDE - 1}")
+        wanted[split] = count
+    jobs = [Job(split, index, seed, height, width) for split, count in wanted.items() for index in range(count)]
+    if not jobs:
+        raise UserError(f"nothing to draw: all splits of layout {layout!r} have 0 scenes")
+    target = Path(folder)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"{target} exists and is not an empty folder: name another one, or remove it first")
+
+    partial = target.with_name(target.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        for files in tqdm(
+            _draw(layout, jobs, workers), total=len(jobs), unit="scene", disable=None if progress else True
+        ):
+            _store(partial, files)
+        _store(partial, chosen.lists(wanted))
+        if target.exists():
+            target.rmdir()
+        os.replace(partial, target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return target
+
+
+def _draw(layout: str, jobs: list[Job], workers: int | None) -> Iterator[list[File]]:
+    """Each job's files, in the jobs' order."""
+    count = min(len(jobs), workers or len(os.sched_getaffinity(0)))
+    if count <= 1:
+        yield from (LAYOUTS[layout].files(job) for job in jobs)
+        return
+    # spawn: a forked child would inherit the locks of OpenCV's threads; one thread each: the processes fill the cores
+    with multiprocessing.get_context("spawn").Pool(count, cv2.setNumThreads, (1,)) as pool:
+        yield from pool.imap(_files, [(layout, job) for job in jobs], chunksize=2)
+
+
+def _files(work: tuple[str, Job]) -> list[File]:
+    layout, job = work
+    return LAYOUTS[layout].files(job)
+
+
+def _store(root: Path, files: Iterable[File]) -> None:
+    for name, content in files:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
