@@ -1,0 +1,95 @@
+"""Cross-entropy (class weights, label smoothing, OHEM) and focal loss: means over the valid pixels.
+
+Shapes: log_probs [N,K,H,W] float32 (or float64), targets [N,H,W] int64, 255 = ignore.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ingest.manifest import IGNORE
+from train.losses import ranks
+
+
+def cross_entropy(
+    log_probs: Tensor,
+    targets: Tensor,
+    *,
+    class_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    ohem_fraction: float | None = None,
+    ohem_threshold: float | None = None,
+    across_ranks: bool = False,
+) -> Tensor:
+    """log_probs [N,K,H,W], targets [N,H,W] int64 -> scalar: sum of w_y l / sum of w_y over the pixels that count.
+
+    Weights and smoothing as `torch.nn.functional.cross_entropy` defines them. OHEM ranks pixels by -log p_y alone,
+    within each rank's own batch (a global order would need all pixels on every rank); the mean is over the pixels
+    picked on all ranks.
+    """
+    valid = targets != IGNORE
+    nll = F.nll_loss(log_probs, targets, ignore_index=IGNORE, reduction="none")
+    weights = _pixel_weights(targets, valid, class_weights, log_probs.dtype)
+    loss = nll * weights
+    if label_smoothing:
+        spread = log_probs if class_weights is None else log_probs * class_weights.view(1, -1, 1, 1)
+        smooth = spread.sum(dim=1) * (-label_smoothing / log_probs.shape[1])
+        loss = (1 - label_smoothing) * loss + smooth * valid
+    if ohem_fraction is not None or ohem_threshold is not None:
+        hard = hardest(nll.detach(), valid, ohem_fraction, ohem_threshold)
+        loss, weights = loss * hard, weights * hard
+    return _mean(loss, weights, across_ranks)
+
+
+def hardest(nll: Tensor, valid: Tensor, fraction: float | None, threshold: float | None) -> Tensor:
+    """nll [N,H,W] = -log p_y, valid [N,H,W] bool -> bool [N,H,W]: what OHEM keeps.
+
+    By a full sort and a mask instead of `topk`: how many pixels are kept depends on the labels, and asking for that
+    number would wait for the device.
+    """
+    keep = torch.zeros_like(valid) if threshold is None else nll > -math.log(threshold)
+    if fraction is not None:
+        order = nll.masked_fill(~valid, -1.0).flatten().argsort(descending=True, stable=True)
+        place = torch.arange(order.numel(), device=order.device)
+        picked = place < torch.ceil(valid.sum() * fraction)
+        keep = keep | torch.zeros_like(picked).scatter_(0, order, picked).view_as(keep)
+    return keep & valid
+
+
+def focal(
+    log_probs: Tensor,
+    targets: Tensor,
+    *,
+    gamma: float = 2.0,
+    alpha: float | Tensor = 1.0,
+    class_weights: Tensor | None = None,
+    across_ranks: bool = False,
+) -> Tensor:
+    """log_probs [N,K,H,W], targets [N,H,W] int64 -> scalar: mean of alpha_y (1 - p_y)^gamma (-log p_y).
+
+    Lin et al. 2017, equation 5, with a softmax over K classes. alpha: a number, or a tensor [K].
+    """
+    valid = targets != IGNORE
+    nll = F.nll_loss(log_probs, targets, ignore_index=IGNORE, reduction="none")
+    # 1 - p by expm1 keeps its digits where p is near 1; the clamp keeps the slope of x^gamma finite at p = 1
+    miss = -torch.expm1(-nll)
+    loss = miss.clamp_min(torch.finfo(miss.dtype).tiny) ** gamma * nll
+    weights = _pixel_weights(targets, valid, class_weights, log_probs.dtype)
+    scale = alpha[targets.masked_fill(~valid, 0)] if isinstance(alpha, Tensor) else alpha
+    return _mean(loss * weights * scale, weights, across_ranks)
+
+
+def _pixel_weights(targets: Tensor, valid: Tensor, class_weights: Tensor | None, dtype: torch.dtype) -> Tensor:
+    if class_weights is None:
+        return valid.to(dtype)
+    return class_weights.to(dtype)[targets.masked_fill(~valid, 0)] * valid
+
+
+def _mean(loss: Tensor, weights: Tensor, across_ranks: bool) -> Tensor:
+    # counted in float64: float32 stops counting at 2^24, about 8 images of 1024 x 2048
+    count = weights.sum(dtype=torch.float64)
+    return loss.sum() / ranks.mean_count(count, across_ranks).to(loss.dtype)
