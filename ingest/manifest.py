@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,10 @@ def load(folder: str | os.PathLike[str]) -> Manifest:
 
 def save(manifest: Manifest, folder: str | os.PathLike[str]) -> None:
     """Writes `dataset.json` atomically. Call it last: its presence means that the folder is whole."""
-    _write_atomic(Path(folder) / FILE, json.dumps(dataclasses.asdict(manifest), indent=1) + "\n")
+    text = json.dumps(dataclasses.asdict(manifest), indent=1)
+    # A colour or a size on one line: people read this file.
+    text = re.sub(r"\[\s+([-+\d.e,\s]+?)\s+\]", lambda match: f"[{' '.join(match[1].split())}]", text)
+    _write_atomic(Path(folder) / FILE, text + "\n")
 
 
 def load_shard(folder: str | os.PathLike[str], name: str) -> ShardRecord:

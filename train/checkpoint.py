@@ -1,0 +1,65 @@
+"""Checkpoints: written atomically, read without running code, and never trusted blindly."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ingest.errors import UserError
+
+FORMAT = "segrail-checkpoint-1"
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Writes `state` (tensors and plain values) so that `path` holds either the old checkpoint or the new, whole one.
+
+    Raises OSError (a full disk, say); the old file then stands untouched and nothing is left beside it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with open(partial, "wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        _sync_folder(path.parent)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Reads a checkpoint. UserError when it is missing, damaged, or no checkpoint of ours."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"checkpoint {path} does not exist: give a .pt file from saved/<name>/<time>/checkpoints")
+    try:
+        # weights_only: a pickle that would run code is refused
+        state = torch.load(path, map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+        raise UserError(f"{path} is no checkpoint of segrail, or is damaged ({reason}): use another one") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        found = state.get("format") if isinstance(state, dict) else type(state).__name__
+        raise UserError(f"{path} is no checkpoint of segrail (format {found!r}, expected {FORMAT!r})")
+    return state
+
+
+def latest_run(runs: Path) -> Path | None:
+    """The newest run folder under saved/<name> that holds a checkpoint to go on from."""
+    found = [last.parent.parent for last in runs.glob("*/checkpoints/last.pt")]
+    return max(found, key=lambda run: run.name, default=None)
+
+
+def _sync_folder(folder: Path) -> None:
+    # The rename itself must reach the disk, or a power cut could bring the old name back.
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,224 @@
+"""The recipe: one YAML file, typed and checked. Each section is a dataclass that stands beside what it configures.
+
+`load` reads a path or the name of a shipped recipe, applies `key=value` overrides, and reports a mistake as one line
+with the dotted key, the value and what was expected.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from ingest.errors import UserError, nearest
+from pipeline.augment import Augment
+from train.losses import LossConfig
+from train.optimizers import OptimizerConfig
+from train.schedules import ScheduleConfig
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+@dataclass
+class DataConfig:
+    """Where the samples come from, and how they are fed."""
+
+    path: str = ""
+    """Shard folder, as made by `python -m ingest`."""
+    train: str = "train"
+    """Split to train on."""
+    val: str = "val"
+    """Split to validate on; empty: no validation."""
+    batch_size: int = 8
+    """Crops per rank and step."""
+    val_batch_size: int = 1
+    """Whole images of equal size per validation step."""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where images are decoded and warped; auto: where the net is."""
+    threads: int = 0
+    """Decoding and warping threads per rank; 0: this rank's share of the cores."""
+    prefetch: int = 2
+    """Batches made ahead."""
+
+
+@dataclass
+class NetConfig:
+    """Which net; see `python -m nets`."""
+
+    name: str = "deeplabv3plus"
+    """A registered net."""
+    backbone: str | None = None
+    """timm encoder; null: the net's default."""
+    pretrained: bool = False
+    """Start the encoder from timm's ImageNet weights (needs the model hub or its local cache)."""
+    output_stride: int | None = None
+    """Input size / encoder's output size; null: the net's default."""
+    aux: bool = False
+    """An auxiliary head in training, where the net has one; its weight is loss.aux_weight."""
+
+
+@dataclass
+class TrainConfig:
+    """The loop."""
+
+    steps: int = 0
+    """Optimiser steps in all; 0: from epochs."""
+    epochs: float = 0
+    """Passes over the training split; 0: from steps. Give one of the two."""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """auto: the GPU if there is one."""
+    amp: Literal["auto", "bf16", "fp16", "off"] = "auto"
+    """Autocast; auto: bf16 on GPUs that have it, else fp16; off on a CPU."""
+    channels_last: bool = True
+    """NHWC memory: what tensor cores and oneDNN want, and what the loader hands over."""
+    compile: bool = False
+    """torch.compile the net."""
+    sync_bn: bool = False
+    """Batch-norm statistics over all ranks."""
+    val_every_steps: int = 0
+    """Validate every so many steps; 0: by epochs."""
+    val_every_epochs: float = 1
+    """Validate every so many epochs. The last step always validates."""
+    save_every_steps: int = 0
+    """Write last.pt every so many steps, besides at each validation; 0: only there."""
+    log_every: int = 20
+    """Steps between log lines; the only steps at which the host waits for the device."""
+    pictures: int = 4
+    """Validation images shown in TensorBoard."""
+
+
+@dataclass
+class Recipe:
+    """A whole training run."""
+
+    name: str = "run"
+    """Run folders are saved/<name>/<time>."""
+    seed: int = 0
+    """Fixes the weights' start, the data stream and dropout."""
+    output: str = "saved"
+    """Folder of all runs."""
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: Augment = field(default_factory=Augment)
+    net: NetConfig = field(default_factory=NetConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def shipped() -> list[str]:
+    """Names of the recipes that come with segrail."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def load(recipe: str, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
+    """Reads a recipe file, or a shipped one by name, with `key=value` overrides (dotted keys, YAML values)."""
+    path = Path(recipe)
+    if not path.suffix and not path.exists():
+        path = RECIPES / f"{recipe}.yaml"
+        if not path.is_file():
+            raise UserError(f"no recipe file and no shipped recipe is called {recipe!r}{nearest(recipe, shipped())}")
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"recipe {path} does not exist; shipped recipes: {', '.join(shipped())}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise UserError(f"recipe {path} holds {type(raw).__name__}, expected sections such as `net:` and `data:`")
+    for override in overrides:
+        _apply(raw, override)
+    return parse(raw)
+
+
+def parse(raw: dict[str, Any]) -> Recipe:
+    """A checked Recipe from nested plain values. UserError names the dotted key."""
+    _refuse_unknown(raw, Recipe, ())
+    try:
+        recipe = TypeAdapter(Recipe).validate_python(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        if isinstance(cause := first.get("ctx", {}).get("error"), UserError):
+            raise cause from None
+        key = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{key} = {first['input']!r}: {_plain(first['msg'])}") from None
+    _check(recipe)
+    return recipe
+
+
+def to_dict(recipe: Recipe) -> dict[str, Any]:
+    """Nested plain values, as YAML and checkpoints hold them; `parse` reads them back."""
+    return TypeAdapter(Recipe).dump_python(recipe, mode="json")
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """The whole recipe, defaults and all."""
+    return yaml.safe_dump(to_dict(recipe), sort_keys=False)
+
+
+def _apply(raw: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"override {override!r} is not key=value, such as optimizer.lr=0.01")
+    *sections, last = key.split(".")
+    for section in sections:
+        if not isinstance(raw.setdefault(section, {}), dict):
+            raise UserError(f"override {override!r}: {section!r} is not a section")
+        raw = raw[section]
+    try:
+        raw[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"override {override!r}: the value is not YAML") from error
+
+
+def _refuse_unknown(raw: dict[str, Any], kind: type, path: tuple[str, ...]) -> None:
+    known = {f.name: f for f in dataclasses.fields(kind)}
+    for key, value in raw.items():
+        dotted = ".".join((*path, str(key)))
+        if key not in known:
+            raise UserError(f"unknown key {dotted!r}{nearest(str(key), known)}")
+        default = known[key].default_factory
+        if dataclasses.is_dataclass(default) and isinstance(default, type):
+            if not isinstance(value, dict):
+                raise UserError(f"{dotted} = {value!r}: expected a section with {', '.join(_names(default))}")
+            _refuse_unknown(value, default, (*path, str(key)))
+
+
+def _names(kind: type) -> list[str]:
+    return [f.name for f in dataclasses.fields(kind)]
+
+
+def _plain(message: str) -> str:
+    return message.replace("Input should be", "expected").replace("Value error, ", "")
+
+
+def _check(recipe: Recipe) -> None:
+    """What no section can know alone."""
+    data, train = recipe.data, recipe.train
+    positive = {"data.batch_size": data.batch_size, "data.val_batch_size": data.val_batch_size}
+    positive |= {"data.prefetch": data.prefetch, "train.log_every": train.log_every}
+    for key, value in positive.items():
+        if value < 1:
+            raise UserError(f"{key} = {value}: expected 1 or more")
+    counts: dict[str, float] = {"data.threads": data.threads, "train.steps": train.steps, "train.epochs": train.epochs}
+    counts |= {"train.val_every_steps": train.val_every_steps, "train.val_every_epochs": train.val_every_epochs}
+    counts |= {"train.save_every_steps": train.save_every_steps, "train.pictures": train.pictures, "seed": recipe.seed}
+    for key, value in counts.items():
+        if value < 0:
+            raise UserError(f"{key} = {value}: expected 0 or more")
+    if bool(train.steps) == bool(train.epochs):
+        raise UserError(
+            f"train.steps = {train.steps} and train.epochs = {train.epochs:g}: give one of them and leave the other 0"
+        )
+    if not (train.val_every_steps or train.val_every_epochs):
+        raise UserError(
+            "train.val_every_steps and train.val_every_epochs are both 0: give one; or data.val='' for none"
+        )
+    if data.device == "gpu" and train.device == "cpu":
+        raise UserError("data.device = gpu needs train.device = gpu (or auto): the batches would land on the GPU")
+    if train.amp == "fp16" and train.device == "cpu":
+        raise UserError("train.amp = fp16 needs a GPU: on a CPU use bf16 or off")

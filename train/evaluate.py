@@ -1,0 +1,201 @@
+"""Evaluation on whole images at their own size, each exactly once, at any world size.
+
+python -m train.evaluate --checkpoint saved/x/y/checkpoints/best.pt --data shards/x --split val --json out.json
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ingest.errors import UserError, run
+from pipeline.batch import Batch
+from pipeline.loader import EvalLoader, available_threads
+from pipeline.shards import ShardSet
+from train import checkpoint, model, pictures
+from train.distributed import Ranks, ranks
+from train.metrics import ConfusionMatrix, Scores
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found, the same on every rank."""
+
+    scores: Scores
+    images: int
+    seconds: float
+    """Of the slowest rank."""
+
+    @property
+    def images_per_second(self) -> float:
+        return self.images / self.seconds
+
+
+@torch.inference_mode()
+def evaluate(
+    net: torch.nn.Module,
+    loader: EvalLoader,
+    world: Ranks,
+    amp: str = "auto",
+    look: Callable[[Batch, torch.Tensor], None] | None = None,
+) -> Evaluation:
+    """Scores `net` (uint8 images [N,C,H,W] -> logits [N,K,H,W]) on every image of the loader's split.
+
+    look: is shown each batch of this rank with its predictions, uint8 [N,H,W], to keep pictures of them.
+    """
+    was_training = net.training
+    net.eval()
+    matrix = ConfusionMatrix(loader.shards.manifest.num_classes, world.device)
+    start = time.perf_counter()
+    quiet = None if world.is_main else True
+    for batch in tqdm(loader, desc="evaluate", unit="batch", leave=False, dynamic_ncols=True, disable=quiet):
+        if batch.labels is None:
+            raise UserError(f"split {loader.shards.split!r} has no labels to evaluate against: use `train.predict`")
+        images = batch.images.to(world.device, non_blocking=True)
+        with model.autocast(amp, world.device):
+            logits = net(images)
+        predictions = logits.argmax(dim=1).to(torch.uint8)
+        matrix.update(predictions, batch.labels.to(world.device, non_blocking=True))
+        if look is not None:
+            look(batch, predictions)
+    scores = matrix.all_reduce().result()
+    seconds = torch.tensor([time.perf_counter() - start], dtype=torch.float64, device=world.device)
+    if world.world > 1:
+        torch.distributed.all_reduce(seconds, op=torch.distributed.ReduceOp.MAX)
+    net.train(was_training)
+    return Evaluation(scores, len(loader.shards), seconds.item())
+
+
+class Showcase:
+    """Keeps image | label | prediction of some samples, evenly spread over the split, as they pass."""
+
+    def __init__(self, shards: ShardSet, count: int) -> None:
+        self._facts = shards.manifest
+        chosen = np.unique(np.linspace(0, len(shards) - 1, min(count, len(shards))).round().astype(int))
+        self._order = [shards.keys[sample] for sample in chosen]
+        self._rows: dict[str, list[np.ndarray]] = {}
+
+    def look(self, batch: Batch, predictions: torch.Tensor) -> None:
+        """Keeps the chosen ones of a batch; the others are not even copied to the host."""
+        wanted = set(self._order)
+        for i, key in enumerate(batch.keys):
+            if key in wanted and batch.labels is not None:
+                image = batch.images[i, :3].permute(1, 2, 0).cpu().numpy()
+                label, prediction = batch.labels[i].cpu().numpy(), predictions[i].cpu().numpy()
+                palette = self._facts.palette
+                self._rows[key] = [
+                    image if image.shape[2] == 3 else np.repeat(image[:, :, :1], 3, axis=2),
+                    pictures.colorize(label, palette),
+                    pictures.colorize(prediction, palette),
+                    pictures.errors(label, prediction),
+                ]
+
+    def sheet(self, world: Ranks, height: int = 180) -> np.ndarray | None:
+        """The contact sheet of all ranks' samples, uint8 [H, W, 3]; None where none passed. Every rank must ask."""
+        parts = world.gather(self._rows)
+        rows = {key: row for part in parts for key, row in part.items()}
+        if not rows:
+            return None
+        return pictures.contact_sheet(
+            [rows[key] for key in self._order if key in rows],
+            ["image", "label", "prediction", "error (red)"],
+            self._facts.classes,
+            self._facts.palette,
+            height,
+        )
+
+
+def table(evaluation: Evaluation, classes: list[str]) -> str:
+    """Per-class IoU, mIoU and speed, for a terminal."""
+    scores = evaluation.scores
+    width = max(len(name) for name in [*classes, "pixel accuracy"])
+    lines = [f"{'class':<{width}}  {'IoU':>6}"]
+    lines += [f"{name:<{width}}  {_percent(iou)}" for name, iou in zip(classes, scores.iou, strict=True)]
+    lines += ["-" * (width + 8), f"{'mIoU':<{width}}  {_percent(scores.miou)}"]
+    lines += [f"{'pixel accuracy':<{width}}  {_percent(scores.pixel_accuracy)}"]
+    lines += [f"{'images/s':<{width}}  {evaluation.images_per_second:6.1f}  ({evaluation.images} whole images)"]
+    return "\n".join(lines)
+
+
+def as_json(evaluation: Evaluation, classes: list[str]) -> dict[str, Any]:
+    """The same as plain values; an IoU is null where the class occurs neither in labels nor predictions."""
+    scores = evaluation.scores
+    return {
+        "miou": scores.miou,
+        "pixel_accuracy": scores.pixel_accuracy,
+        "mean_class_accuracy": scores.mean_class_accuracy,
+        "iou": dict(zip(classes, scores.iou, strict=True)),
+        "confusion": scores.matrix,
+        "images": evaluation.images,
+        "images_per_second": evaluation.images_per_second,
+    }
+
+
+def _percent(value: float | None) -> str:
+    return f"{'-':>6}" if value is None else f"{100 * value:6.2f}"
+
+
+@click.command()
+@click.option("--checkpoint", "path", required=True, help="A .pt file of a run, such as .../checkpoints/best.pt.")
+@click.option("--data", help="Shard folder.  [default: the one it was trained on]")
+@click.option("--split", default="val", show_default=True, help="Split to score; it must have labels.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the scores and the confusion matrix.")
+@click.option("--sheet", type=click.Path(path_type=Path), help="Write a PNG of image | label | prediction | error.")
+@click.option("-n", "count", default=8, show_default=True, help="Images on the sheet, spread over the split.")
+@click.option("--batch-size", default=1, show_default=True, help="Images of equal size at a time.")
+@click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "gpu"]))
+@click.option("--amp", default="auto", show_default=True, type=click.Choice(["auto", "bf16", "fp16", "off"]))
+def command(
+    path: str,
+    data: str | None,
+    split: str,
+    json_path: Path | None,
+    sheet: Path | None,
+    count: int,
+    batch_size: int,
+    device: str,
+    amp: str,
+) -> None:
+    """Score a checkpoint on a split: per-class IoU, mIoU, pixel accuracy.
+
+    Images are taken whole and at their own size, each exactly once, also under
+    `torchrun --nproc-per-node N -m train.evaluate ...`.
+    """
+    with ranks(device) as world:
+        state = checkpoint.load(path, world.device)
+        shards = ShardSet(data or state["config"]["data"]["path"], split)
+        model.check_classes(state["dataset"], shards.manifest)
+        net = model.from_checkpoint(state).to(world.device).to(memory_format=torch.channels_last)
+        loader = EvalLoader(
+            shards,
+            batch_size,
+            device=world.device,
+            threads=available_threads(world.local_world),
+            rank=world.rank,
+            world=world.world,
+        )
+        showcase = Showcase(shards, count) if sheet else None
+        found = evaluate(net, loader, world, amp, showcase.look if showcase else None)
+        picture = showcase.sheet(world) if showcase else None
+        if not world.is_main:
+            return
+        click.echo(table(found, shards.manifest.classes))
+        if json_path:
+            facts = {"checkpoint": path, "step": state["step"], "data": str(shards.folder), "split": split}
+            json_path.parent.mkdir(parents=True, exist_ok=True)
+            json_path.write_text(json.dumps(facts | as_json(found, shards.manifest.classes), indent=1) + "\n")
+        if sheet and picture is not None:
+            pictures.save(picture, sheet)
+
+
+if __name__ == "__main__":
+    run(command, "python -m train.evaluate")

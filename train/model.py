@@ -1,0 +1,101 @@
+"""From a recipe and a dataset's facts to a net that takes uint8 images, and back from a checkpoint."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+import nets
+from ingest.errors import UserError, nearest
+from ingest.manifest import Manifest
+from train import config
+from train.config import NetConfig
+
+
+def build(net: NetConfig, facts: dict[str, Any]) -> nets.Segmenter:
+    """The recipe's net behind its normalisation layer: uint8 [N, C, H, W] in, logits [N, K, H, W] out.
+
+    facts: `dataset_facts`. UserError for a net or encoder that does not exist or does not fit.
+    """
+    try:
+        bare = nets.build(
+            net.name,
+            num_classes=len(facts["classes"]),
+            backbone=net.backbone,
+            pretrained=net.pretrained,
+            in_channels=facts["channels"],
+            output_stride=net.output_stride,
+            aux=net.aux,
+        )
+    except nets.NetError as error:
+        raise UserError(f"net: {error}") from error
+    return nets.Segmenter(bare, facts["mean"], facts["std"])
+
+
+def dataset_facts(manifest: Manifest) -> dict[str, Any]:
+    """What a checkpoint keeps of its dataset: enough to build the net and to name and colour its output."""
+    keys = ("name", "classes", "palette", "mean", "std", "channels", "ignore")
+    return {key: getattr(manifest, key) for key in keys}
+
+
+def from_checkpoint(state: dict[str, Any]) -> nets.Segmenter:
+    """The net of a checkpoint with its weights, in eval mode."""
+    recipe = config.parse(state["config"])
+    recipe.net.pretrained = False  # its weights are in the checkpoint
+    model = build(recipe.net, state["dataset"])
+    load_weights(model, state["model"], recipe.net.name)
+    return model.eval()
+
+
+def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], name: str) -> None:
+    """Loads every weight or none. UserError names the first that does not fit."""
+    mine = model.state_dict()
+    for key in [*weights, *mine]:
+        theirs_shape = tuple(weights[key].shape) if key in weights else None
+        shape = tuple(mine[key].shape) if key in mine else None
+        if theirs_shape != shape:
+            raise UserError(
+                f"the checkpoint is not of this net ({name}): weight {key!r} is {theirs_shape or 'absent'} there, "
+                f"{shape or 'absent'} here; use the recipe it was trained with"
+            )
+    model.load_state_dict(weights)
+
+
+def check_classes(facts: dict[str, Any], manifest: Manifest) -> None:
+    """UserError when a dataset's classes are not those that the checkpoint was trained on."""
+    if facts["classes"] != manifest.classes:
+        theirs, ours = facts["classes"], manifest.classes
+        i = next((i for i, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a != b), min(len(theirs), len(ours)))
+        raise UserError(
+            f"the checkpoint was trained on {len(theirs)} classes of {facts['name']!r}, dataset {manifest.name!r} has "
+            f"{len(ours)}, and they differ first at class {i} ({_at(theirs, i)} against {_at(ours, i)}): "
+            f"use the same dataset"
+        )
+    if facts["channels"] != manifest.channels:
+        raise UserError(
+            f"the checkpoint takes {facts['channels']} channels, dataset {manifest.name!r} has {manifest.channels}"
+        )
+
+
+def autocast(amp: str, device: torch.device) -> AbstractContextManager[Any]:
+    """The forward pass's number format. amp: auto | bf16 | fp16 | off."""
+    dtype = amp_dtype(amp, device)
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+
+
+def amp_dtype(amp: str, device: torch.device) -> torch.dtype | None:
+    """torch.bfloat16, torch.float16 or None. auto: bf16 on GPUs that have it, else fp16; nothing on a CPU."""
+    if amp == "auto":
+        if device.type != "cuda":
+            return None
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    choices = {"bf16": torch.bfloat16, "fp16": torch.float16, "off": None}
+    if amp not in choices:
+        raise UserError(f"amp = {amp!r}{nearest(amp, ['auto', *choices])}")
+    return choices[amp]
+
+
+def _at(names: list[str], i: int) -> str:
+    return repr(names[i]) if i < len(names) else "none"
