@@ -1,0 +1,41 @@
+"""Atrous spatial pyramid pooling (Chen et al., DeepLabV3, arXiv 1706.05587, section 3.3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nets.blocks import conv_bn_relu, separable_conv_bn_relu
+
+
+class ASPP(nn.Module):
+    """1x1, three dilated 3x3 and global pooling side by side, joined by a 1x1 convolution.
+
+    rates: of the 3x3 convolutions; the paper has 6, 12, 18 at output stride 16 and twice that at 8.
+    separable: depthwise separable 3x3 convolutions (DeepLabV3+, arXiv 1802.02611, section 3.1).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        rates: tuple[int, ...],
+        *,
+        separable: bool = False,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        conv = separable_conv_bn_relu if separable else conv_bn_relu
+        self.branches = nn.ModuleList([conv_bn_relu(in_channels, out_channels, 1)])
+        self.branches.extend(conv(in_channels, out_channels, dilation=rate) for rate in rates)
+        self.pool = conv_bn_relu(in_channels, out_channels, 1)
+        self.project = nn.Sequential(
+            *conv_bn_relu((len(rates) + 2) * out_channels, out_channels, 1), nn.Dropout(dropout)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[N, in_channels, h, w] -> [N, out_channels, h, w]."""
+        maps = [branch(features) for branch in self.branches]
+        # copied, not expanded: a broadcast view in `cat` would cost the channels-last layout of all the others
+        maps.append(torch.empty_like(maps[0]).copy_(self.pool(features.mean((2, 3), keepdim=True))))
+        return self.project(torch.cat(maps, dim=1))

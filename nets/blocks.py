@@ -1,0 +1,56 @@
+"""Pieces that several nets share."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def conv_bn_relu(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int = 3,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+) -> nn.Sequential:
+    """Convolution without bias (the norm has one), batch norm, ReLU; the size stays, but for the stride."""
+    return nn.Sequential(
+        nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=dilation * (kernel_size // 2),
+            dilation=dilation,
+            bias=False,
+        ),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+def separable_conv_bn_relu(in_channels: int, out_channels: int, *, dilation: int = 1) -> nn.Sequential:
+    """3x3 depthwise, then 1x1 pointwise convolution, batch norm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, in_channels, 3, padding=dilation, dilation=dilation, groups=in_channels, bias=False),
+        nn.Conv2d(in_channels, out_channels, 1, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+def fcn_head(in_channels: int, hidden_channels: int, num_classes: int) -> nn.Sequential:
+    """3x3 convolution, dropout, 1x1 classifier: the auxiliary head of PSPNet and after it of everyone."""
+    return nn.Sequential(
+        *conv_bn_relu(in_channels, hidden_channels),
+        nn.Dropout(0.1),
+        nn.Conv2d(hidden_channels, num_classes, 1),
+    )
+
+
+def init_he(module: nn.Module) -> None:
+    """He et al. 2015 for convolutions followed by ReLU: normal with variance 2 / fan_in; biases 0. For `apply`."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,67 @@
+"""What every net shares: any input size, logits at input size, the auxiliary output in training only.
+
+N batch, C channels, H W pixels, K classes, h w a feature map's sides.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Logits(NamedTuple):
+    """What a net returns in training mode; in eval mode it returns `out` alone."""
+
+    out: Tensor  # [N, K, H, W], H and W the input's
+    aux: Tensor | None  # the same shape from the auxiliary head; None where the net has none
+
+
+class Net(nn.Module):
+    """Pads to the net's stride, asks `logits` for scores, brings them to the input's size.
+
+    Padding (right and bottom, with zeros, as the convolutions themselves do) instead of letting each strided layer
+    round in its own way: every feature cell then stands for the same block of pixels at every size, so upsampling is
+    by whole factors and a 97x131 image is registered as exactly as a 96x128 one.
+    """
+
+    stride: int  # the sides of what `logits` sees are multiples of this
+
+    def logits(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Scores of images [N,C,H,W] at any resolution [N,K,h,w], and the auxiliary head's (None in eval)."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> Logits | Tensor:
+        """images [N,C,H,W] float, normalised -> Logits in training, [N,K,H,W] in eval."""
+        height, width = images.shape[-2:]
+        padded = F.pad(images, (0, -width % self.stride, 0, -height % self.stride))
+        out, aux = self.logits(padded)
+        out = resize_like(out, padded)[..., :height, :width]
+        if not self.training:
+            return out
+        return Logits(out, None if aux is None else resize_like(aux, padded)[..., :height, :width])
+
+
+def resize_like(features: Tensor, other: Tensor) -> Tensor:
+    """Bilinear, to other's height and width; pixel centres stay put (align_corners=False)."""
+    return F.interpolate(features, size=other.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def parameter_groups(net: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """The trainable parameters as {"backbone": [...], "head": [...]}: for differential learning rates.
+
+    The backbone is the net's `encoder`; a net without a separate one (ENet, the paper's U-Net) is all head. Frozen
+    parameters are in neither. Takes a net or a `Segmenter`.
+    """
+    encoder = find_encoder(net)
+    backbone = [] if encoder is None else [p for p in encoder.parameters() if p.requires_grad]
+    ids = {id(p) for p in backbone}
+    return {"backbone": backbone, "head": [p for p in net.parameters() if p.requires_grad and id(p) not in ids]}
+
+
+def find_encoder(net: nn.Module) -> nn.Module | None:
+    """The net's (or the Segmenter's net's) separate encoder, if it has one."""
+    inner = getattr(net, "net", net)
+    encoder = getattr(inner, "encoder", None)
+    return encoder if isinstance(encoder, nn.Module) else None

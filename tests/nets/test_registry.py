@@ -1,0 +1,44 @@
+"""Names and options: what is known is built, what is not is refused in one line with the nearest right thing."""
+
+from __future__ import annotations
+
+import pytest
+
+import nets
+
+
+def test_list_is_sorted_lower_case() -> None:
+    names = nets.list_nets()
+    assert names == sorted(names)
+    assert all(name == name.lower() for name in names)
+    assert {"deeplabv3plus", "enet", "unet"} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("unett", {}, ["'unett'", "did you mean 'unet'", "enet"]),
+        ("unet", {"backbon": "resnet18"}, ["'backbon'", "did you mean 'backbone'"]),
+        ("enet", {"backbone": "resnet18"}, ["enet", "'backbone'", "in_channels"]),
+        ("enet", {"aux": True}, ["enet", "'aux'"]),
+        ("unet", {"pretrained": True}, ["backbone"]),
+        ("unet", {"backbone": "resnet181"}, ["'resnet181'", "resnet18"]),
+        ("deeplabv3plus", {"output_stride": 4}, ["output_stride 4", "8, 16, 32"]),
+        ("deeplabv3plus", {"backbone": "pvt_v2_b0", "output_stride": 8}, ["pvt_v2_b0", "usable are 32"]),
+        ("deeplabv3plus", {"backbone": "vit_tiny_patch16_224"}, ["vit_tiny_patch16_224", "any size"]),
+        ("unet", {"backbone": "resnet18", "backbone_weights": "/nowhere.pth"}, ["/nowhere.pth", "no file"]),
+        ("unet", {"in_channels": 0, "backbone": "resnet18"}, ["in_channels is 0"]),
+    ],
+)
+def test_mistakes_are_one_line_with_the_remedy(name: str, options: dict, words: list[str]) -> None:
+    with pytest.raises(nets.NetError) as caught:
+        nets.build(name, 3, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_no_classes_is_refused() -> None:
+    with pytest.raises(nets.NetError, match="num_classes is 0"):
+        nets.build("enet", 0)
