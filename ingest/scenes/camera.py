@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -23,31 +24,40 @@ class Camera:
     yaw: float  # radians, to the right
     roll: float  # radians, clockwise in the picture
 
+    @cached_property
+    def _turn(self) -> np.ndarray:
+        """World directions -> camera axes: right, down, forward. (3, 3)"""
+        sin, cos = np.sin(self.yaw), np.cos(self.yaw)
+        return np.array([[cos, 0.0, -sin], [0.0, -1.0, 0.0], [sin, 0.0, cos]])
+
+    @cached_property
+    def _lens(self) -> np.ndarray:
+        """Camera axes -> homogeneous pixels. (3, 3)"""
+        sin, cos = self.focal * np.sin(self.roll), self.focal * np.cos(self.roll)
+        return np.array([[cos, -sin, self.centre], [sin, cos, self.horizon], [0.0, 0.0, 1.0]])
+
     def to_camera(self, points: np.ndarray) -> np.ndarray:
         """World (N, 3) -> camera axes (N, 3): right, down, forward."""
-        x, y, z = points[:, 0] - self.x, self.y - points[:, 1], points[:, 2]
-        sin, cos = np.sin(self.yaw), np.cos(self.yaw)
-        return np.stack([x * cos - z * sin, y, x * sin + z * cos], axis=1)
+        return (points - (self.x, self.y, 0.0)) @ self._turn.T
 
     def to_pixels(self, points: np.ndarray) -> np.ndarray:
         """Camera axes (N, 3), all in front of the lens -> pixels (N, 2)."""
-        right, down = points[:, 0] / points[:, 2] * self.focal, points[:, 1] / points[:, 2] * self.focal
-        sin, cos = np.sin(self.roll), np.cos(self.roll)
-        return np.stack([self.centre + right * cos - down * sin, self.horizon + right * sin + down * cos], axis=1)
+        seen = points @ self._lens.T
+        return seen[:, :2] / seen[:, 2:]
 
     def polygon(self, points: np.ndarray) -> np.ndarray | None:
         """World polygon (N, 3) -> pixel polygon (M, 2), clipped at the near plane; None when it is behind the lens."""
-        seen = self.to_camera(np.asarray(points, np.float64))
-        inside = seen[:, 2] >= NEAR
-        if inside.all():
+        seen = self.to_camera(points)
+        depth = seen[:, 2]
+        if depth.min() >= NEAR:
             return self.to_pixels(seen)
-        if not inside.any():
+        if depth.max() < NEAR:
             return None
         kept = []
-        for here, there, here_in, there_in in zip(seen, np.roll(seen, -1, 0), inside, np.roll(inside, -1), strict=True):
-            if here_in:
+        for here, there in zip(seen, np.roll(seen, -1, 0), strict=True):
+            if here[2] >= NEAR:
                 kept.append(here)
-            if here_in != there_in:
+            if (here[2] >= NEAR) != (there[2] >= NEAR):
                 kept.append(here + (there - here) * (NEAR - here[2]) / (there[2] - here[2]))
         return self.to_pixels(np.array(kept))
 
@@ -55,15 +65,7 @@ class Camera:
         """The 3x3 homography (a, b, 1) -> pixels of the plane origin + a * along + b * up, all world vectors (3,)."""
         base = self.to_camera(np.stack([origin, origin + along, origin + up]))
         axes = np.stack([base[1] - base[0], base[2] - base[0], base[0]], axis=1)
-        sin, cos = np.sin(self.roll), np.cos(self.roll)
-        lens = np.array(
-            [
-                [self.focal * cos, -self.focal * sin, self.centre],
-                [self.focal * sin, self.focal * cos, self.horizon],
-                [0.0, 0.0, 1.0],
-            ]
-        )
-        return lens @ axes
+        return self._lens @ axes
 
     def distance(self, x: float, z: float) -> float:
         """Depth of a point on the ground along the optical axis, metres; below NEAR it cannot be seen."""

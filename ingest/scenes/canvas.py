@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import cv2
@@ -45,13 +46,13 @@ class Canvas:
 
     def window(self, contours: list[np.ndarray], margin: int = 1) -> tuple[int, int, int, int] | None:
         """The part of the picture that contours can touch: left, top, right, bottom; None when outside or too small."""
-        low = np.min([contour.min(0) for contour in contours], axis=0)
-        high = np.max([contour.max(0) for contour in contours], axis=0)
-        if (high - low).max() < 0.7:
+        corners = contours[0] if len(contours) == 1 else np.concatenate(contours)
+        (x0, y0), (x1, y1) = corners.min(0).tolist(), corners.max(0).tolist()
+        if max(x1 - x0, y1 - y0) < 0.7:
             return None
-        left, top = (int(np.floor(max(value, 0))) for value in low - margin)
-        right = int(np.ceil(min(high[0] + margin + 1, self.camera.width)))
-        bottom = int(np.ceil(min(high[1] + margin + 1, self.camera.height)))
+        left, top = max(0, math.floor(x0) - margin), max(0, math.floor(y0) - margin)
+        right = min(self.camera.width, math.ceil(x1) + margin + 1)
+        bottom = min(self.camera.height, math.ceil(y1) + margin + 1)
         return (left, top, right, bottom) if right > left and bottom > top else None
 
     def paint(self, parts: list[Part], kind: Kind, depth: float, rng: np.random.Generator, grain: float = 0.05) -> None:
@@ -62,14 +63,16 @@ class Canvas:
             return
         left, top, right, bottom = window
         rgb = np.empty((bottom - top, right - left, 3), np.uint8)
-        rgb[:] = np.clip(next(part.colour for part in parts if part.solid), 0, 255)
+        rgb[:] = ink(next(part.colour for part in parts if part.solid))
         alpha = np.zeros(rgb.shape[:2], np.uint8)
         for part in parts:
             corners = fixed(part.contours, left, top)
-            cv2.fillPoly(rgb, corners, np.clip(part.colour, 0, 255).tolist(), cv2.LINE_AA, _SHIFT)
+            cv2.fillPoly(rgb, corners, ink(part.colour), cv2.LINE_AA, _SHIFT)
             if part.solid:
                 cv2.fillPoly(alpha, corners, 255, cv2.LINE_AA, _SHIFT)
-        texture = 1 + grain * noise.patch("stain", *alpha.shape, max(1.0, alpha.shape[0] / 200), rng)
+        texture = 1 + np.float32(grain) * noise.patch(
+            "stain", bottom - top, right - left, 1 + (bottom - top) // 200, rng
+        )
         self.blend(window, rgb * texture[..., None], alpha * np.float32(1 / 255), kind, depth)
 
     def blend(
@@ -78,7 +81,7 @@ class Canvas:
         """Lays rgb (h, w, 3) over the window by alpha (h, w) 0..1, seen through `depth` metres of haze."""
         left, top, right, bottom = window
         veil = np.float32(self.light.veil(depth))
-        rgb = rgb.astype(np.float32) * (1 - veil) + (self.light.horizon * veil).astype(np.float32)
+        rgb = rgb * (1 - veil) + (self.light.horizon * veil).astype(np.float32)
         here = self.rgb[top:bottom, left:right]
         here += (rgb - here) * alpha[..., None]
         mine = alpha >= 0.5
@@ -87,9 +90,15 @@ class Canvas:
         self.things[top:bottom, left:right][mine] = self._count
 
 
+def ink(colour: np.ndarray) -> list[float]:
+    """A colour as OpenCV takes it. Plain Python: np.clip costs ten times as much on three numbers."""
+    return [min(255.0, max(0.0, value)) for value in colour.tolist()]
+
+
 def fixed(contours: list[np.ndarray], left: int = 0, top: int = 0) -> list[np.ndarray]:
     """Contours in OpenCV's fixed point, relative to a window."""
-    return [np.round((contour - (left, top)) * (1 << _SHIFT)).astype(np.int32) for contour in contours]
+    corner, unit = np.array((left, top)), 1 << _SHIFT
+    return [((contour - corner) * unit + 0.5).astype(np.int32) for contour in contours]
 
 
 def fill(mask: np.ndarray, contours: list[np.ndarray], value: float = 255) -> None:

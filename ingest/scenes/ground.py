@@ -52,7 +52,7 @@ def ground(canvas: Canvas, street: Street, shadow: np.ndarray, rng: np.random.Ge
     canvas.kinds[top:][seen] = kinds[seen]
 
 
-def cast_shadows(canvas: Canvas, street: Street, things: list[tuple[np.ndarray, float, float]]) -> np.ndarray:
+def cast_shadows(canvas: Canvas, things: list[tuple[np.ndarray, float, float]]) -> np.ndarray:
     """The shadow map (H, W) float32. Each thing: footprint (N, 2) of X, Z; from and to which height it stands."""
     camera, light = canvas.camera, canvas.light
     mask = np.zeros(canvas.kinds.shape, np.uint8)

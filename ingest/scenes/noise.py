@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 import cv2
@@ -32,14 +33,23 @@ def tile(name: str) -> np.ndarray:
 
 def patch(name: str, height: int, width: int, zoom: float, rng: np.random.Generator) -> np.ndarray:
     """A window (height, width) float32 at a random place of the tile; `zoom` output pixels a tile pixel."""
-    top, left = rng.integers(0, SIDE, 2)
-    rows, columns = int(np.ceil(height / zoom)) + 1, int(np.ceil(width / zoom)) + 1
-    rows, columns = min(rows, 4 * SIDE), min(columns, 4 * SIDE)
-    window = tile(name).take(np.arange(top, top + rows), 0, mode="wrap")
-    window = window.take(np.arange(left, left + columns), 1, mode="wrap")
-    if (rows, columns) == (height, width):
+    top, left = rng.integers(0, SIDE, 2).tolist()
+    rows = height if zoom == 1 else math.ceil(height / zoom) + 1
+    columns = width if zoom == 1 else math.ceil(width / zoom) + 1
+    if max(rows, columns) <= SIDE:
+        window = _doubled(name)[top : top + rows, left : left + columns]
+    else:
+        window = tile(name).take(np.arange(top, top + rows), 0, mode="wrap")
+        window = window.take(np.arange(left, left + columns), 1, mode="wrap")
+    if zoom == 1:
         return window
     return cv2.resize(window, (width, height), interpolation=cv2.INTER_LINEAR if zoom > 1 else cv2.INTER_AREA)
+
+
+@cache
+def _doubled(name: str) -> np.ndarray:
+    """The tile beside itself, so that a window of up to SIDE pixels is a plain slice."""
+    return np.tile(tile(name), (2, 2))
 
 
 def at(name: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -40,6 +40,12 @@ def pedestrian(canvas: Canvas, light: Light, x: float, z: float, rng: np.random.
     skirt, bag, long_coat = rng.random() < 0.2, rng.random() < 0.35, rng.random() < 0.3
     if not board.visible:
         return
+    if board.scale < 7:  # a dozen pixels: legs, coat, head
+        board.add(trousers, limb((0, 0.1), (stride * 0.4, 0.9), 0.09, 0.13))
+        board.add(coat, limb((0, 0.95), (0, tall - 0.42), 0.17, 0.2))
+        board.add(skin * 0.8, disc(0, tall - 0.14, 0.11, 0.14))
+        canvas.paint(board.parts, Kind.PERSON, board.depth, rng, 0.05)
+        return
     k, wide = tall / 1.75, (0.17 if side else 0.22)
     hip, shoulder = 0.9 * k, 1.42 * k
     legs = trousers if not skirt else skin
@@ -122,7 +128,7 @@ def cyclist(
     rider = Billboard(canvas.camera, x, z)
     rider._flip = board._flip
     if side:
-        for sign, shade, knee, foot in ((-1, 0.8, (0.15, 0.62), (-0.05, 0.28)), (1, 1.0, (0.22, 0.72), (0.08, 0.4))):
+        for shade, knee, foot in ((0.8, (0.15, 0.62), (-0.05, 0.28)), (1.0, (0.22, 0.72), (0.08, 0.4))):
             rider.add(trousers * shade, limb((-0.2, 0.95), knee, 0.1, 0.075))
             rider.add(trousers * shade, limb(knee, foot, 0.07, 0.05))
         rider.add(coat, limb((-0.2, 1.0), (0.05, 1.42), 0.15, 0.16))

@@ -39,7 +39,10 @@ def tree(canvas: Canvas, light: Light, x: float, z: float, height: float, rng: n
             )
     canvas.paint(board.parts, Kind.TREE, board.depth, rng, 0.14)
     blobs = []
-    for angle, reach, size, _ in crown_seed[: 18 if form == "round" else 26]:
+    count = 18 if form == "round" else 26
+    if height * board.scale < 40:  # so few pixels show no more
+        count = 9
+    for angle, reach, size, _ in crown_seed[:count].tolist():
         up = reach if form != "round" else 0.5 + 0.5 * np.sin(angle * 6.283) * np.sqrt(reach)
         if form == "round":
             side, radius = np.cos(angle * 6.283) * np.sqrt(reach) * 0.72, 0.3 + 0.26 * size
@@ -132,7 +135,7 @@ def _foliage(
     cover = edge * np.float32(1 / 255) + 0.14 * leaves + 0.05 * clumps
     alpha = np.clip((cover - 0.5) * max(3.0, min(12.0, board.scale * 0.1)) + 0.5, 0, 1).astype(np.float32)
     level = tone.astype(np.float32) / 128 * (1 + 0.26 * leaves + 0.12 * clumps)
-    lit = light.ambient * 0.75 + light.sun * 0.55
+    lit = light.ambient * 0.95 + light.sun * 0.55
     rgb = np.clip(level, 0.12, 2.2)[..., None] * (leaf * lit).astype(np.float32)
     canvas.blend(window, rgb, alpha, kind, board.depth)
 

@@ -31,9 +31,11 @@ def scene(seed: int, index: int, height: int, width: int) -> Scene:
     sky.far(canvas, paint)
     sky.flyers(canvas, paint)
     canvas.things[:] = 0  # nothing so far can be counted
-    shadow = ground.cast_shadows(canvas, road, [thing.shadow for thing in things if thing.shadow])
+    shadow = ground.cast_shadows(canvas, [thing.shadow for thing in things if camera.sees(thing.x, thing.z, 30)])
     ground.ground(canvas, road, shadow, paint)
     for number, thing in enumerate(things):
+        if not camera.sees(thing.x, thing.z, thing.radius):
+            continue
         own = np.random.Generator(np.random.Philox(key=[seed, (index << 20) + number]))
         thing.paint(canvas, world.shade(road, thing, hour), own)
     if in_car:

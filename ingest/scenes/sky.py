@@ -67,6 +67,7 @@ def far(canvas: Canvas, rng: np.random.Generator) -> None:
     density, tallest = rng.uniform(0.3, 1.2), rng.choice([14.0, 26.0, 60.0], p=[0.45, 0.35, 0.2])
     count = int(22 * density * max(1.0, width / height))
     for _ in range(count):
+        parts: list[Part]
         wide, high = rng.uniform(5, 16) * unit, rng.uniform(0.35, 1) * tallest * unit
         left = rng.uniform(-0.05, 1.05) * width
         ground = camera.horizon + (left - camera.centre) * np.tan(camera.roll) + 0.03 * height
@@ -75,11 +76,11 @@ def far(canvas: Canvas, rng: np.random.Generator) -> None:
         leafy = rng.random() < 0.35
         distance = rng.uniform(110, 230)
         if leafy:  # a clump of far trees
-            shape = [
+            rings = [
                 disc(left + rng.uniform(-1, 1) * wide, ground - rng.uniform(2, 5) * unit, wide * 0.7, 5 * unit)
                 for _ in range(3)
             ]
-            parts = [Part([ring], light.upright(np.array((58, 84, 44)) + tone * 0.5)) for ring in shape]
+            parts = [Part([ring], light.upright(np.array((58, 84, 44)) + tone * 0.5)) for ring in rings]
             canvas.paint(
                 [*parts, Part([box(left - wide, ground - 2 * unit, left + wide, ground)], parts[0].colour)],
                 Kind.TREE,

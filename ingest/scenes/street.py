@@ -18,6 +18,7 @@ class Lot:
     depth: float  # away from the street
     height: float  # of the wall
     detached: bool
+    hidden_end: bool  # the end towards the camera is behind the nearer neighbour
     seed: int
 
 
@@ -88,7 +89,7 @@ def _lots(street: Street, side: int, rng: np.random.Generator) -> list[Lot]:
     gap_share = {"city": 0.08, "suburb": 0.9, "avenue": 0.3, "open": 0.8}[street.name]
     tall = rng.choice([1.0, 1.6, 2.6], p=[0.5, 0.35, 0.15])
     first = rng.uniform(-14, 3) if street.name != "open" else rng.uniform(10, 50)
-    z, lots = first, []
+    z, lots = first, list[Lot]()
     while z < 130:
         detached = street.name in ("suburb", "open")
         length = rng.uniform(7, 13) if detached else rng.uniform(8, 24)
@@ -100,18 +101,10 @@ def _lots(street: Street, side: int, rng: np.random.Generator) -> list[Lot]:
             end = street.cross[0] - 2.2
         high = rng.uniform(3, 6.5) if detached else rng.uniform(6.5, 15) * tall
         setback = street.verges[(side + 1) // 2] + (rng.uniform(0, 3) if detached else rng.choice([0, 0, 0.6]))
-        lots.append(
-            Lot(
-                side,
-                z,
-                end,
-                side * (street.outer(side) + setback),
-                rng.uniform(7, 13),
-                high,
-                detached,
-                int(rng.integers(1 << 31)),
-            )
-        )
+        face = side * (street.outer(side) + setback)
+        before = lots[-1] if lots else None
+        hidden = before is not None and before.far == z and before.height >= high and abs(before.face) <= abs(face)
+        lots.append(Lot(side, z, end, face, rng.uniform(7, 13), high, detached, hidden, int(rng.integers(1 << 31))))
         z = end
         if rng.random() < gap_share:
             z += rng.uniform(2, 9) if street.name != "open" else rng.uniform(8, 40)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ingest.scenes.camera import NEAR
 from ingest.scenes.canvas import Canvas, Part
 from ingest.scenes.kinds import Kind
 from ingest.scenes.light import Light
@@ -27,6 +28,8 @@ _PAINTS = (
 )
 _GLASS = np.array((46, 54, 62))
 _TURN = np.linspace(0, 2 * np.pi, 20, endpoint=False)
+
+Profile = tuple[tuple[float, float], ...]
 
 # side profiles, (along, up) in metres, from the rear foot over the top to the front foot
 _CARS = (  # body, cabin
@@ -72,67 +75,69 @@ class Pose:
 class _Builder:
     """Collects the visible, lit faces of one vehicle."""
 
-    def __init__(self, canvas: Canvas, light: Light, pose: Pose) -> None:
+    def __init__(self, canvas: Canvas, light: Light, pose: Pose, close: bool) -> None:
         self.camera, self.light, self.pose = canvas.camera, light, pose
         self.parts: list[Part] = []
+        self.close = close  # near enough for small details to show
         lens = np.array((self.camera.x, self.camera.y, 0.0))
-        delta = lens - (pose.x, 0, pose.z)
+        delta = lens - np.array((pose.x, 0, pose.z))
         sin, cos = np.sin(pose.heading), np.cos(pose.heading)
+        self._turn = np.array([[sin, 0.0, cos], [cos, 0.0, -sin], [0.0, 1.0, 0.0]])  # vehicle axes -> world
+        self._place = np.array((pose.x, 0.0, pose.z))
         # the lens in vehicle axes
-        self.lens = np.array((delta[0] * sin + delta[2] * cos, delta[0] * cos - delta[2] * sin, delta[1]))
+        self.lens = [float(v) for v in (delta[0] * sin + delta[2] * cos, delta[0] * cos - delta[2] * sin, delta[1])]
 
     def face(
         self, points: np.ndarray, normal: tuple[float, float, float], colour: np.ndarray, solid: bool = True
     ) -> None:
         """points (N, 3) in vehicle axes (along, right, up); drawn only when it faces the lens."""
-        if (self.lens - points[0]) @ np.asarray(normal) <= 0:
+        first = points[0].tolist()
+        if sum((eye - at) * part for eye, at, part in zip(self.lens, first, normal, strict=True)) <= 0:
             return
-        world = self.pose.world(points[:, 0], points[:, 1], points[:, 2])
-        if self.camera.to_camera(world)[:, 2].max() < NEAR:
-            return
-        polygon = self.camera.polygon(world)
+        polygon = self.camera.polygon(points @ self._turn + self._place)
         if polygon is not None:
             self.parts.append(Part([polygon], self.light.on(colour, self.pose.turn(*normal)), solid))
 
-    def prism(self, profile: tuple, width: float, top_width: float, colour: np.ndarray) -> None:
+    def prism(self, profile: Profile, width: float, top_width: float, colour: np.ndarray) -> None:
         """A profile extruded; narrower at its top points."""
-        points = np.array(profile)
-        middle = points.mean(0)
-        high = points[:, 1].max()
-        half = np.where(points[:, 1] > high - 0.12, top_width / 2, width / 2)
-        for here, there in zip(range(len(points)), np.roll(range(len(points)), -1), strict=True):
-            edge = points[there] - points[here]
-            out = np.array((edge[1], -edge[0])) / max(np.hypot(*edge), 1e-6)
-            out = out if out @ ((points[here] + points[there]) / 2 - middle) > 0 else -out
-            quad = np.array(
-                [
-                    (*points[here][:1], -half[here], points[here][1]),
-                    (*points[there][:1], -half[there], points[there][1]),
-                    (*points[there][:1], half[there], points[there][1]),
-                    (*points[here][:1], half[here], points[here][1]),
-                ]
-            )
-            self.face(quad, (out[0], 0.0, out[1]), colour)
+        middle = (sum(z for z, _ in profile) / len(profile), sum(y for _, y in profile) / len(profile))
+        high = max(y for _, y in profile) - 0.12
+        half = [(top_width if y > high else width) / 2 for _, y in profile]
+        for here, (z0, y0) in enumerate(profile):
+            there = (here + 1) % len(profile)
+            z1, y1 = profile[there]
+            size = math.hypot(z1 - z0, y1 - y0)
+            out = ((y1 - y0) / size, (z0 - z1) / size)
+            if out[0] * (z0 + z1 - 2 * middle[0]) + out[1] * (y0 + y1 - 2 * middle[1]) < 0:
+                out = (-out[0], -out[1])
+            if out[0] * (self.lens[0] - z0) + out[1] * (self.lens[2] - y0) > 0:
+                a, b = half[here], half[there]
+                quad = np.array([(z0, -a, y0), (z1, -b, y1), (z1, b, y1), (z0, a, y0)])
+                self.face(quad, (out[0], 0.0, out[1]), colour)
         for side in (-1, 1):
-            self.face(np.column_stack([points[:, 0], side * half, points[:, 1]]), (0.0, side * 0.97, 0.2), colour)
+            outline = np.array([(z, side * wide, y) for (z, y), wide in zip(profile, half, strict=True)])
+            self.face(outline, (0.0, side * 0.97, 0.2), colour)
 
     def on_side(self, shape: np.ndarray, width: float, colour: np.ndarray, solid: bool = False) -> None:
-        """A shape (N, 2) of (along, up) on both sides of the vehicle."""
-        for side in (-1, 1):
-            points = np.column_stack([shape[:, 0], np.full(len(shape), side * width / 2), shape[:, 1]])
-            self.face(points, (0.0, side, 0.0), colour, solid)
+        """A shape (N, 2) of (along, up) on the side of the vehicle that can be seen."""
+        side = math.copysign(1.0, self.lens[1])
+        points = np.empty((len(shape), 3))
+        points[:, 0], points[:, 1], points[:, 2] = shape[:, 0], side * width / 2, shape[:, 1]
+        self.face(points, (0.0, side, 0.0), colour, solid)
 
     def on_end(self, along: float, x0: float, y0: float, x1: float, y1: float, colour: np.ndarray) -> None:
         """A rectangle on the front (along > 0) or rear."""
-        points = np.array([(along, x0, y0), (along, x1, y0), (along, x1, y1), (along, x0, y1)])
-        self.face(points, (np.sign(along), 0.0, 0.0), colour, False)
+        if (self.lens[0] - along) * along > 0:
+            points = np.array([(along, x0, y0), (along, x1, y0), (along, x1, y1), (along, x0, y1)])
+            self.face(points, (math.copysign(1.0, along), 0.0, 0.0), colour, False)
 
-    def wheels(self, places: tuple[float, ...], radius: float, width: float) -> None:
+    def wheels(self, places: Sequence[float], radius: float, width: float) -> None:
         tyre, hub = np.array((26, 26, 28)), np.array((140, 142, 146))
         for place in places:
             ring = np.column_stack([np.cos(_TURN) * radius + place, np.sin(_TURN) * radius + radius])
             self.on_side(ring, width, tyre, True)
-            self.on_side((ring - (place, radius)) * 0.58 + (place, radius), width, hub)
+            if self.close:
+                self.on_side((ring - (place, radius)) * 0.58 + (place, radius), width, hub)
 
 
 def _rect(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
@@ -154,12 +159,11 @@ def vehicle(canvas: Canvas, light: Light, kind: Kind, pose: Pose, rng: np.random
     """Paints one vehicle."""
     if not canvas.camera.sees(pose.x, pose.z, size_of(kind)[0] / 2 + 0.5):
         return
-    builder = _Builder(canvas, light, pose)
     depth = canvas.camera.distance(pose.x, pose.z)
-    pixels = canvas.camera.focal / max(depth, 1) * 1.5
+    builder = _Builder(canvas, light, pose, close=canvas.camera.focal * 1.5 > 9 * depth)
     paint = np.array(_PAINTS[rng.integers(len(_PAINTS))]) * rng.uniform(0.85, 1.1) + rng.normal(0, 5, 3)
     draw = {Kind.CAR: _car, Kind.VAN: _van, Kind.TRUCK: _truck, Kind.BUS: _bus, Kind.TRAM: _bus}[kind]
-    draw(builder, kind, paint, pixels > 9, rng)
+    draw(builder, kind, paint, rng)
     canvas.paint(builder.parts, kind, max(depth, 1), rng, 0.035)
 
 
@@ -183,17 +187,17 @@ def _lamps(builder: _Builder, half: float, width: float, low: float, high: float
         builder.on_end(end, -width / 2 + 0.04, low - 0.42, width / 2 - 0.04, low - 0.26, dark + 24)
 
 
-def _car(builder: _Builder, kind: Kind, paint: np.ndarray, close: bool, rng: np.random.Generator) -> None:
+def _car(builder: _Builder, kind: Kind, paint: np.ndarray, rng: np.random.Generator) -> None:
     body, cabin = _CARS[rng.integers(len(_CARS))]
     half, width = body[-1][0], 1.78
     glass = _GLASS * rng.uniform(0.7, 1.5) + rng.uniform(0, 26)
     _under(builder, 2 * half, width, body[0][1])
     builder.prism(body, width, width, paint)
-    if close:
+    if builder.close:
         builder.on_side(_rect(-half + 0.1, body[0][1], half - 0.1, body[0][1] + 0.1), width, paint * 0.5)
         builder.on_side(_rect(-0.45, body[0][1] + 0.1, -0.42, cabin[0][1]), width, paint * 0.62)
         _lamps(builder, half + 0.03, width, 0.62, 0.8)
-    builder.wheels((-half + 0.75, half - 0.78), 0.33, width + 0.02)
+    builder.wheels((-half + 0.75, half - 0.78), 0.33, width + 0.02)  # before the cabin: nothing of it is below them
     builder.prism(cabin, width - 0.06, width - 0.36, paint)
     points = np.array(cabin)
     middle = points.mean(0)
@@ -202,7 +206,7 @@ def _car(builder: _Builder, kind: Kind, paint: np.ndarray, close: bool, rng: np.
     for side in (-1, 1):
         across = side * np.where(points[:, 1] > points[:, 1].max() - 0.12, upper + 0.02, lower + 0.01)
         builder.face(np.column_stack([inner[:, 0], across, inner[:, 1]]), (0, side * 0.97, 0.2), glass, False)
-        if close:
+        if builder.close:
             pillar = np.array(
                 [
                     (-0.42, inner[:, 1].min()),
@@ -230,7 +234,7 @@ def _car(builder: _Builder, kind: Kind, paint: np.ndarray, close: bool, rng: np.
         builder.face(quad, (facing * 0.75, 0.0, 0.65), glass + 14, False)
 
 
-def _van(builder: _Builder, kind: Kind, paint: np.ndarray, close: bool, rng: np.random.Generator) -> None:
+def _van(builder: _Builder, kind: Kind, paint: np.ndarray, rng: np.random.Generator) -> None:
     paint = np.array((224, 225, 224)) * rng.uniform(0.8, 1.0) if rng.random() < 0.55 else paint
     half, width, roof = 2.6, 2.0, rng.uniform(1.95, 2.5)
     _under(builder, 2 * half, width, 0.4)
@@ -240,8 +244,8 @@ def _van(builder: _Builder, kind: Kind, paint: np.ndarray, close: bool, rng: np.
     builder.wheels((-1.65, 1.7), 0.36, width + 0.02)
     builder.on_side(np.array([(0.75, 1.15), (1.75, 1.15), (1.2, roof - 0.15), (0.75, roof - 0.15)]), width, _GLASS)
     quad = np.array([(1.9, -0.85, 1.28), (1.9, 0.85, 1.28), (1.28, 0.8, roof - 0.1), (1.28, -0.8, roof - 0.1)])
-    builder.face(quad + (0.02, 0, 0.02), (0.75, 0.0, 0.65), _GLASS + 12, False)
-    if close:
+    builder.face(quad + np.array((0.02, 0, 0.02)), (0.75, 0.0, 0.65), _GLASS + 12, False)
+    if builder.close:
         _lamps(builder, half + 0.02, width, 0.72, 0.95)
         builder.on_end(-half - 0.02, -0.8, 1.2, -0.08, roof - 0.25, _GLASS)
         builder.on_end(-half - 0.02, 0.08, 1.2, 0.8, roof - 0.25, _GLASS)
@@ -250,7 +254,7 @@ def _van(builder: _Builder, kind: Kind, paint: np.ndarray, close: bool, rng: np.
             builder.on_side(_rect(-2.2, 0.9, 0.4, 1.5), width, rng.uniform(30, 220, 3))
 
 
-def _truck(builder: _Builder, kind: Kind, paint: np.ndarray, close: bool, rng: np.random.Generator) -> None:
+def _truck(builder: _Builder, kind: Kind, paint: np.ndarray, rng: np.random.Generator) -> None:
     half, width, roof = 4.0, 2.4, rng.uniform(2.9, 3.6)
     cargo = rng.uniform(60, 225, 3) if rng.random() < 0.5 else np.array((214, 214, 208)) * rng.uniform(0.7, 1)
     _under(builder, 2 * half, width, 0.8)
@@ -271,11 +275,11 @@ def _truck(builder: _Builder, kind: Kind, paint: np.ndarray, close: bool, rng: n
     for piece in (load, cab) if builder.lens[0] > 0 else (cab, load):
         piece()
     builder.wheels((-2.9, -1.9, 2.9), 0.48, width + 0.02)
-    if close:
+    if builder.close:
         _lamps(builder, half + 0.02, width, 0.75, 0.95)
 
 
-def _bus(builder: _Builder, kind: Kind, paint: np.ndarray, close: bool, rng: np.random.Generator) -> None:
+def _bus(builder: _Builder, kind: Kind, paint: np.ndarray, rng: np.random.Generator) -> None:
     length, width, roof = size_of(kind)
     half, rail = length / 2, kind == Kind.TRAM
     liveries = ((196, 36, 34), (232, 176, 40), (40, 92, 160), (60, 128, 84), (222, 222, 216))
@@ -299,6 +303,8 @@ def _bus(builder: _Builder, kind: Kind, paint: np.ndarray, close: bool, rng: np.
     builder.on_end(-half - 0.01, -1.0, 1.5, 1.0, 2.5, _GLASS)
     builder.on_end(half + 0.02, -0.9, 2.6, 0.9, 2.9, np.array((30, 30, 30)))
     builder.on_end(half + 0.03, -0.5, 2.68, 0.5, 2.84, np.array((240, 180, 60)))
-    if close:
+    if builder.close:
         _lamps(builder, half + 0.02, width, 0.7, 0.95)
-    builder.wheels(np.linspace(-half + 2, half - 2, 6) if rail else (-half + 2.4, half - 2.6), 0.46, width + 0.02)
+    builder.wheels(
+        np.linspace(-half + 2, half - 2, 6).tolist() if rail else (-half + 2.4, half - 2.6), 0.46, width + 0.02
+    )

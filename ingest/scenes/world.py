@@ -11,17 +11,20 @@ from ingest.scenes import buildings, furniture, people, plants, vehicles
 from ingest.scenes.canvas import Canvas
 from ingest.scenes.kinds import Kind
 from ingest.scenes.light import Light
-from ingest.scenes.street import Street
+from ingest.scenes.street import Lot, Street
+
+Shadow = tuple[np.ndarray, float, float]  # footprint (N, 2) of X and Z, from which height to which
 
 
 @dataclass(frozen=True)
 class Thing:
-    """Something to paint. `paint(canvas, light, rng)`; `shadow` is (footprint (N, 2), from height, to height)."""
+    """Something to paint, standing around (x, z)."""
 
     x: float
     z: float
+    radius: float  # metres around (x, z) that its picture can reach, for leaving out what is not in view
     paint: Callable[[Canvas, Light, np.random.Generator], None]
-    shadow: tuple[np.ndarray, float, float] | None = None
+    shadow: Shadow
     order: float | None = None  # the Z it is sorted by, where that is not `z`
 
 
@@ -49,15 +52,31 @@ def shade(street: Street, thing: Thing, light: Light) -> Light:
     return light
 
 
+def _stand(
+    street: Street, x: float, z: float, painter: Callable[..., None], radius: float, height: float, *extra: object
+) -> Thing:
+    """Something at (x, z) of the straight street: `painter(canvas, light, x, z, *extra, rng)`."""
+    x += street.bend(z)
+
+    def paint(canvas: Canvas, light: Light, rng: np.random.Generator) -> None:
+        painter(canvas, light, x, z, *extra, rng)
+
+    return Thing(x, z, radius + 3, paint, (_disc(x, z, radius), 0, height))
+
+
 def _buildings(street: Street) -> list[Thing]:
     things = []
     for lot in street.lots:
         x0, x1 = lot.face, lot.face + lot.side * lot.depth
         bend = street.bend(max((lot.near + lot.far) / 2, 0))
-        foot = np.array([(x0, lot.near), (x1, lot.near), (x1, lot.far), (x0, lot.far)]) + (bend, 0)
-        paint = lambda canvas, light, rng, lot=lot: buildings.building(canvas, street, lot)  # noqa: E731
-        things.append(Thing(lot.face, lot.near, paint, (foot, 0.6, lot.height), order=lot.far))
+        foot = np.array([(x0, lot.near), (x1, lot.near), (x1, lot.far), (x0, lot.far)]) + np.array((bend, 0))
+        reach = lot.far - lot.near + lot.depth
+        things.append(Thing(lot.face, lot.near, reach, _building(street, lot), (foot, 0.6, lot.height), order=lot.far))
     return things
+
+
+def _building(street: Street, lot: Lot) -> Callable[[Canvas, Light, np.random.Generator], None]:
+    return lambda canvas, light, rng: buildings.building(canvas, street, lot)
 
 
 def _vehicle(street: Street, kind: Kind, x: float, z: float, heading: float) -> Thing:
@@ -67,23 +86,31 @@ def _vehicle(street: Street, kind: Kind, x: float, z: float, heading: float) -> 
     def paint(canvas: Canvas, light: Light, rng: np.random.Generator) -> None:
         vehicles.vehicle(canvas, light, kind, pose, rng)
 
-    return Thing(pose.x, z, paint, (pose.footprint(length, width), 0.1, height * 0.85))
+    return Thing(pose.x, z, length, paint, (pose.footprint(length, width), 0.1, height * 0.85))
 
 
 def _cycle(street: Street, x: float, z: float, motor: bool, ridden: bool, side: bool) -> Thing:
-    x += street.bend(z)
-
-    def paint(canvas: Canvas, light: Light, rng: np.random.Generator) -> None:
-        people.cyclist(canvas, light, x, z, motor, ridden, side, rng)
-
-    return Thing(x, z, paint, (_disc(x, z, 0.4), 0.1, 1.5 if ridden else 0.8))
+    return _stand(street, x, z, people.cyclist, 0.4, 1.5 if ridden else 0.8, motor, ridden, side)
 
 
 def _person(street: Street, x: float, z: float) -> Thing:
-    x += street.bend(z)
-    return Thing(
-        x, z, lambda canvas, light, rng: people.pedestrian(canvas, light, x, z, rng), (_disc(x, z, 0.22), 0, 1.6)
-    )
+    return _stand(street, x, z, people.pedestrian, 0.22, 1.6)
+
+
+def _tree(street: Street, x: float, z: float, height: float) -> Thing:
+    thing = _stand(street, x, z, plants.tree, 0.5 * height, 0, height)
+    return replace(thing, shadow=plants.tree_shadow(thing.x, z, height))
+
+
+def _barrier(street: Street, x: float, near: float, far: float, wall: bool) -> Thing:
+    middle = (near + far) / 2
+    x += street.bend(middle)
+    foot = np.array([(x, near), (x + 0.1, near), (x, far)])
+
+    def paint(canvas: Canvas, light: Light, rng: np.random.Generator) -> None:
+        furniture.barrier(canvas, light, x, near, far, wall, rng)
+
+    return Thing(x, middle, far - near, paint, (foot, 0, 1.0), order=far)
 
 
 def _traffic(street: Street, busy: float, rng: np.random.Generator) -> list[Thing]:
@@ -127,20 +154,12 @@ def _pavement(street: Street, side: int, busy: float, rng: np.random.Generator) 
     def free(z: float) -> bool:
         return not street.cross or not street.cross[0] - 1.5 < z < street.cross[1] + 1.5
 
-    def place(x: float, z: float, painter: Callable, radius: float, height: float, *extra: object) -> None:
+    def place(x: float, z: float, painter: Callable[..., None], radius: float, height: float, *extra: object) -> None:
         if free(z):
-            x += street.bend(z)
-            things.append(
-                Thing(
-                    x,
-                    z,
-                    lambda canvas, light, rng: painter(canvas, light, x, z, *extra, rng),
-                    (_disc(x, z, radius), 0, height),
-                )
-            )
+            things.append(_stand(street, x, z, painter, radius, height, *extra))
 
     for _ in range(rng.poisson(7 * busy)):  # people, often in twos and threes
-        z, x = rng.uniform(3.5, 60) ** 1.0, side * rng.uniform(street.road + 0.4, street.outer(side) - 0.2)
+        z, x = rng.uniform(3.5, 60), side * rng.uniform(street.road + 0.4, street.outer(side) - 0.2)
         for number in range(rng.choice([1, 2, 3], p=[0.68, 0.24, 0.08])):
             if free(z):
                 things.append(_person(street, x + 0.6 * number * -side, z + rng.uniform(-0.2, 0.3)))
@@ -176,17 +195,9 @@ def _pavement(street: Street, side: int, busy: float, rng: np.random.Generator) 
         while z < 110:
             height = tall * rng.uniform(0.8, 1.2)
             if free(z) and rng.random() < 0.9:
-                x = kerb + side * 0.3 + street.bend(z)
-                things.append(_tree(x, z, height))
+                things.append(_tree(street, kerb + side * 0.3, z, height))
             z += spacing
     return things
-
-
-def _tree(x: float, z: float, height: float) -> Thing:
-    def paint(canvas: Canvas, light: Light, rng: np.random.Generator) -> None:
-        plants.tree(canvas, light, x, z, height, rng)
-
-    return Thing(x, z, paint, plants.tree_shadow(x, z, height))
 
 
 def _yard(street: Street, side: int, rng: np.random.Generator) -> list[Thing]:
@@ -201,25 +212,18 @@ def _yard(street: Street, side: int, rng: np.random.Generator) -> list[Thing]:
         reach = min(abs(lot.face) for lot in taken) - 0.8 if taken else edge + 16
         if reach < edge + 0.8 or (street.cross and street.cross[0] - 3 < z < street.cross[1] + 3):
             continue
-        x = side * rng.uniform(edge + 0.6, reach) + street.bend(z)
+        x = side * rng.uniform(edge + 0.6, reach)
         if rng.random() < 0.55:
-            things.append(_tree(x, z, rng.uniform(3.5, 11)))
+            things.append(_tree(street, x, z, rng.uniform(3.5, 11)))
         else:
             wide, high = rng.uniform(1, 3), rng.uniform(0.7, 1.8)
-            paint = lambda canvas, light, rng, x=x, z=z, wide=wide, high=high: plants.bush(
-                canvas, light, x, z, wide, high, rng
-            )
-            things.append(Thing(x, z, paint, (_disc(x, z, 0.4 * wide), 0, high * 0.7)))
+            things.append(_stand(street, x, z, plants.bush, 0.4 * wide, high * 0.7, wide, high))
     if strip > 1.2 and rng.random() < 0.6:
         wall, z = rng.random() < 0.5, rng.uniform(3, 12)
         while z < 80:
             end = z + rng.uniform(4, 9)
             if not (street.cross and z < street.cross[1] + 3 and end > street.cross[0] - 3):
-                x, middle = side * (edge + 0.25) + street.bend((z + end) / 2), (z + end) / 2
-                paint = lambda canvas, light, rng, x=x, z=z, end=end: furniture.barrier(
-                    canvas, light, x, z, end, wall, rng
-                )
-                things.append(Thing(x, middle, paint, (np.array([(x, z), (x + 0.1, z), (x, end)]), 0, 1.0), order=end))
+                things.append(_barrier(street, side * (edge + 0.25), z, end, wall))
             z = end + rng.uniform(0.5, 4)
     return things
 
@@ -231,9 +235,8 @@ def _crossing(street: Street, busy: float, rng: np.random.Generator) -> list[Thi
             things.append(_person(street, rng.uniform(-street.road, street.road), street.zebra + rng.uniform(0.4, 2.8)))
         if rng.random() < 0.7:
             for side in (-1, 1):
-                x, z = side * (street.road + 0.4) + street.bend(street.zebra), street.zebra - 0.6
-                paint = lambda canvas, light, rng, x=x, z=z: furniture.traffic_light(canvas, light, x, z, rng)  # noqa: E731
-                things.append(Thing(x, z, paint, (_disc(x, z, 0.15), 0, 3.2)))
+                x, z = side * (street.road + 0.4), street.zebra - 0.6
+                things.append(_stand(street, x, z, furniture.traffic_light, 0.15, 3.2))
     if street.cross and rng.random() < 0.6:
         z = sum(street.cross) / 2
         for _ in range(rng.integers(1, 3)):
