@@ -15,7 +15,9 @@ from ingest.scenes.light import Light
 
 _SHIFT = 4  # fractional bits of OpenCV's polygon corners
 _TURN = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-_CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
+CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
+_HALF = np.linspace(-np.pi / 2, np.pi / 2, 7)
+_CAPS = np.stack([np.concatenate([np.cos(_HALF), -np.cos(_HALF)]), np.concatenate([np.sin(_HALF), -np.sin(_HALF)])], 1)
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,8 @@ class Canvas:
             cv2.fillPoly(rgb, corners, ink(part.colour), cv2.LINE_AA, _SHIFT)
             if part.solid:
                 cv2.fillPoly(alpha, corners, 255, cv2.LINE_AA, _SHIFT)
-        texture = 1 + np.float32(grain) * noise.patch(
-            "stain", bottom - top, right - left, 1 + (bottom - top) // 200, rng
-        )
+        high, wide = bottom - top, right - left
+        texture = 1 + np.float32(grain) * noise.patch("stain", high, wide, 1 + high // 200, rng)
         self.blend(window, rgb * texture[..., None], alpha * np.float32(1 / 255), kind, depth)
 
     def blend(
@@ -108,13 +109,17 @@ def fill(mask: np.ndarray, contours: list[np.ndarray], value: float = 255) -> No
 
 def disc(x: float, y: float, rx: float, ry: float | None = None) -> np.ndarray:
     """An ellipse's outline (24, 2)."""
-    return _CIRCLE * (rx, rx if ry is None else ry) + (x, y)
+    return CIRCLE * (rx, rx if ry is None else ry) + (x, y)
 
 
 def limb(start: tuple[float, float], end: tuple[float, float], r0: float, r1: float) -> np.ndarray:
-    """A tapering rod with round ends, (M, 2)."""
-    both = np.concatenate([disc(*start, r0), disc(*end, r1)]).astype(np.float32)
-    return cv2.convexHull(both)[:, 0].astype(np.float64)
+    """A tapering rod with round ends, (14, 2)."""
+    angle = math.atan2(end[1] - start[1], end[0] - start[0])
+    sin, cos = math.sin(angle), math.cos(angle)
+    ring = _CAPS @ np.array([[cos, sin], [-sin, cos]])
+    ring[:7] = ring[:7] * r1 + end
+    ring[7:] = ring[7:] * r0 + start
+    return ring
 
 
 def box(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 
 from ingest.scenes import noise
-from ingest.scenes.canvas import Billboard, Canvas, box, disc, limb
+from ingest.scenes.canvas import Billboard, Canvas, box, limb
 from ingest.scenes.kinds import Kind
 from ingest.scenes.light import Light
 
@@ -14,10 +16,12 @@ _LEAVES = ((74, 102, 44), (56, 88, 42), (98, 120, 52), (64, 84, 58), (110, 112, 
 _AUTUMN = ((176, 118, 42), (158, 78, 40), (186, 150, 60))
 
 
-def tree(canvas: Canvas, light: Light, x: float, z: float, height: float, rng: np.random.Generator) -> None:
-    """A broad-leaved tree, a poplar or a conifer."""
+def tree(
+    canvas: Canvas, light: Light, x: float, z: float, height: float, planted: bool, rng: np.random.Generator
+) -> None:
+    """A broad-leaved tree, a poplar or a conifer. Planted along a street it is broad-leaved, its crown cut high."""
     board = Billboard(canvas.camera, x, z)
-    form = str(rng.choice(["round", "poplar", "conifer"], p=[0.72, 0.12, 0.16]))
+    form = "round" if planted else str(rng.choice(["round", "poplar", "conifer"], p=[0.6, 0.15, 0.25]))
     palette = _AUTUMN if rng.random() < 0.12 and form != "conifer" else _LEAVES
     leaf = np.array(palette[rng.integers(len(palette))]) * rng.uniform(0.75, 1.15)
     if form == "conifer":
@@ -28,7 +32,7 @@ def tree(canvas: Canvas, light: Light, x: float, z: float, height: float, rng: n
     if not board.visible:
         return
     wide = height * {"round": 0.34, "poplar": 0.11, "conifer": 0.2}[form]
-    start = height * {"round": 0.28, "poplar": 0.1, "conifer": 0.1}[form]
+    start = height * {"round": 0.4 if planted else 0.28, "poplar": 0.1, "conifer": 0.1}[form]
     thick = 0.045 * height**0.8 + 0.06
     board.add(bark, limb((0, -0.02), (lean * 0.6, start + 0.3 * height), thick, thick * 0.55))
     if form == "round":
@@ -95,46 +99,40 @@ def _foliage(
     canvas: Canvas, light: Light, board: Billboard, blobs: list, leaf: np.ndarray, kind: Kind, rng: np.random.Generator
 ) -> None:
     """Leaves inside the union of blobs (x, y, rx, ry in metres), brighter towards the sun, with a ragged edge."""
-    outlines = [board.to_pixels(disc(*blob)) for blob in blobs]
-    seed = int(rng.integers(1 << 31))
-    window = canvas.window(outlines, margin=3)
+    spots = np.array(blobs)
+    centres, radii = board.to_pixels(spots[:, :2]), spots[:, 2:] * board.scale
+    window = canvas.window([centres - radii, centres + radii], margin=3 + int(0.3 * radii.max()))
     if window is None:
         return
-    rng = np.random.Generator(np.random.Philox(key=seed))
     left, top, right, bottom = window
     shape = (bottom - top, right - left)
     # the coarse form is soft, so it is made small and enlarged; only the leaves are drawn at full size
-    shrink = max(1.0, max(shape) / 96)
-    small = (max(2, round(shape[1] / shrink)), max(2, round(shape[0] / shrink)))
-    ratio = np.array((small[0] / shape[1], small[1] / shape[0]))
-    body, tone = np.zeros(small[::-1], np.uint8), np.full(small[::-1], 70, np.uint8)
-    sunny = light.direction[0] * np.cos(canvas.camera.yaw) - light.direction[2] * np.sin(canvas.camera.yaw)
-    size = max(blob[2] for blob in blobs) * board.scale * ratio[0]
-    for outline in outlines:
-        ring = np.round(((outline - (left, top)) * ratio) * 16).astype(np.int32)
-        cv2.fillPoly(body, [ring], 255, cv2.LINE_AA, 4)
-        cv2.fillPoly(tone, [ring], int(rng.integers(70, 120)), cv2.LINE_AA, 4)
-        high = np.round(
-            (
-                (outline - outline.mean(0)) * 0.6
-                + outline.mean(0)
-                + size / ratio[0] * np.array((0.22 * sunny, -0.25))
-                - (left, top)
-            )
-            * ratio
-            * 16
-        )
-        cv2.fillPoly(tone, [high.astype(np.int32)], int(rng.integers(125, 195)), cv2.LINE_AA, 4)
+    ratio = 1 / max(1.0, max(shape) / 96)
+    small = (max(2, round(shape[1] * ratio)), max(2, round(shape[0] * ratio)))
+    body, tone = np.zeros(small[::-1], np.uint8), np.full(small[::-1], 78, np.uint8)
+    sunny = light.direction[0] * math.cos(canvas.camera.yaw) - light.direction[2] * math.sin(canvas.camera.yaw)
+    size = float(radii[:, 0].max()) * ratio
+    fixed = np.round((centres - np.array((left, top))) * (16 * ratio)).astype(int).tolist()
+    spans = np.round(radii * (16 * ratio)).astype(int).tolist()
+    shift = (round(16 * 0.22 * sunny * size), round(-16 * 0.25 * size))
+    tones = rng.integers((78, 128), (122, 192), (len(blobs), 2)).tolist()
+    for (x, y), (rx, ry), (dark, bright) in zip(fixed, spans, tones, strict=True):
+        cv2.ellipse(body, (x, y), (rx, ry), 0, 0, 360, 255, cv2.FILLED, cv2.LINE_AA, 4)
+        cv2.ellipse(tone, (x, y), (rx, ry), 0, 0, 360, dark, cv2.FILLED, cv2.LINE_AA, 4)
+        lit_side = (x + shift[0], y + shift[1])
+        cv2.ellipse(tone, lit_side, (rx * 5 // 8, ry * 5 // 8), 0, 0, 360, bright, cv2.FILLED, cv2.LINE_AA, 4)
     spread = max(0.5, 0.16 * size)
     tone = cv2.GaussianBlur(tone, (0, 0), spread)
-    edge = cv2.GaussianBlur(body, (0, 0), max(0.4, spread * 0.6))
+    edge = cv2.GaussianBlur(body, (0, 0), max(0.4, spread * 0.7))
+    ragged = noise.patch("stain", *tone.shape, max(0.7, size / 9), rng)  # boughs: breaks the blobs' round outline
+    edge = np.clip(edge + 26 * ragged, 0, 255).astype(np.uint8)
+    tone = np.clip(tone * (1 + 0.13 * ragged), 0, 255).astype(np.uint8)
     tone, edge = (cv2.resize(plane, shape[::-1], interpolation=cv2.INTER_LINEAR) for plane in (tone, edge))
     zoom = max(0.45, board.scale * 0.03)
     leaves = noise.patch("leaf", *shape, zoom, rng)
-    clumps = noise.patch("stain", *shape, max(0.5, board.scale * 0.06), rng)
-    cover = edge * np.float32(1 / 255) + 0.14 * leaves + 0.05 * clumps
+    cover = edge * np.float32(1 / 255) + 0.14 * leaves
     alpha = np.clip((cover - 0.5) * max(3.0, min(12.0, board.scale * 0.1)) + 0.5, 0, 1).astype(np.float32)
-    level = tone.astype(np.float32) / 128 * (1 + 0.26 * leaves + 0.12 * clumps)
+    level = tone.astype(np.float32) / 128 * (1 + 0.28 * leaves)
     lit = light.ambient * 0.95 + light.sun * 0.55
     rgb = np.clip(level, 0.12, 2.2)[..., None] * (leaf * lit).astype(np.float32)
     canvas.blend(window, rgb, alpha, kind, board.depth)

@@ -190,7 +190,7 @@ def _lamps(builder: _Builder, half: float, width: float, low: float, high: float
 def _car(builder: _Builder, kind: Kind, paint: np.ndarray, rng: np.random.Generator) -> None:
     body, cabin = _CARS[rng.integers(len(_CARS))]
     half, width = body[-1][0], 1.78
-    glass = _GLASS * rng.uniform(0.7, 1.5) + rng.uniform(0, 26)
+    glass = _GLASS * rng.uniform(0.7, 1.5) + builder.light.horizon * rng.uniform(0.02, 0.22)
     _under(builder, 2 * half, width, body[0][1])
     builder.prism(body, width, width, paint)
     if builder.close:

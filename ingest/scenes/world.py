@@ -97,8 +97,8 @@ def _person(street: Street, x: float, z: float) -> Thing:
     return _stand(street, x, z, people.pedestrian, 0.22, 1.6)
 
 
-def _tree(street: Street, x: float, z: float, height: float) -> Thing:
-    thing = _stand(street, x, z, plants.tree, 0.5 * height, 0, height)
+def _tree(street: Street, x: float, z: float, height: float, planted: bool) -> Thing:
+    thing = _stand(street, x, z, plants.tree, 0.5 * height, 0, height, planted)
     return replace(thing, shadow=plants.tree_shadow(thing.x, z, height))
 
 
@@ -195,7 +195,7 @@ def _pavement(street: Street, side: int, busy: float, rng: np.random.Generator) 
         while z < 110:
             height = tall * rng.uniform(0.8, 1.2)
             if free(z) and rng.random() < 0.9:
-                things.append(_tree(street, kerb + side * 0.3, z, height))
+                things.append(_tree(street, kerb + side * 0.3, z, height, True))
             z += spacing
     return things
 
@@ -214,7 +214,7 @@ def _yard(street: Street, side: int, rng: np.random.Generator) -> list[Thing]:
             continue
         x = side * rng.uniform(edge + 0.6, reach)
         if rng.random() < 0.55:
-            things.append(_tree(street, x, z, rng.uniform(3.5, 11)))
+            things.append(_tree(street, x, z, rng.uniform(3.5, 11), False))
         else:
             wide, high = rng.uniform(1, 3), rng.uniform(0.7, 1.8)
             things.append(_stand(street, x, z, plants.bush, 0.4 * wide, high * 0.7, wide, high))
