@@ -36,6 +36,6 @@ class ASPP(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """[N, in_channels, h, w] -> [N, out_channels, h, w]."""
         maps = [branch(features) for branch in self.branches]
-        # copied, not expanded: a broadcast view in `cat` would cost the channels-last layout of all the others
-        maps.append(torch.empty_like(maps[0]).copy_(self.pool(features.mean((2, 3), keepdim=True))))
+        # added, not expanded: a broadcast view in `cat` would cost the channels-last layout of all the others
+        maps.append(torch.zeros_like(maps[0]) + self.pool(features.mean((2, 3), keepdim=True)))
         return self.project(torch.cat(maps, dim=1))

@@ -5,8 +5,10 @@ N batch, C channels, H W pixels, K classes, h w a feature map's sides.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -34,13 +36,24 @@ class Net(nn.Module):
 
     def forward(self, images: Tensor) -> Logits | Tensor:
         """images [N,C,H,W] float, normalised -> Logits in training, [N,K,H,W] in eval."""
-        height, width = images.shape[-2:]
-        padded = F.pad(images, (0, -width % self.stride, 0, -height % self.stride))
+        size = images.shape[-2:]
+        # rounded up; of positive numbers only: ONNX's integer division truncates
+        height, width = ((side + self.stride - 1) // self.stride * self.stride for side in size)
+        padded = F.pad(images, (0, width - size[1], 0, height - size[0]))
         out, aux = self.logits(padded)
-        out = resize_like(out, padded)[..., :height, :width]
+        out = _crop(resize_like(out, padded), size)
         if not self.training:
             return out
-        return Logits(out, None if aux is None else resize_like(aux, padded)[..., :height, :width])
+        return Logits(out, None if aux is None else _crop(resize_like(aux, padded), size))
+
+
+def _crop(logits: Tensor, size: Sequence[int]) -> Tensor:
+    """The upper left `size` (height, width) of the padded logits."""
+    if torch.compiler.is_exporting():
+        # as a copy: torch.export asks of a view whether it is contiguous, and so fixes whether there was padding
+        height, width = logits.shape[-2:]
+        return F.pad(logits, (0, size[1] - width, 0, size[0] - height))
+    return logits[..., : size[0], : size[1]]
 
 
 def resize_like(features: Tensor, other: Tensor) -> Tensor:

@@ -13,9 +13,12 @@ from torch import Tensor
 
 def max_pool(features: Tensor) -> tuple[Tensor, Tensor]:
     """features [N,C,H,W], H and W even -> maxima [N,C,H/2,W/2], switches uint8 0..3 (row by row in the window)."""
-    pooled, indices = F.max_pool2d(features, 2, return_indices=True)  # flat indices into H x W
-    width = features.shape[-1]
-    return pooled, (indices // width % 2 * 2 + indices % 2).to(torch.uint8)
+    with torch.no_grad():
+        a, b = features[..., ::2, ::2], features[..., ::2, 1::2]
+        c, d = features[..., 1::2, ::2], features[..., 1::2, 1::2]
+        lower = torch.maximum(c, d) > torch.maximum(a, b)  # on a tie the first, as max_pool2d
+        switches = torch.where(lower, 2 + (d > c).to(torch.uint8), (b > a).to(torch.uint8))
+    return F.max_pool2d(features, 2), switches
 
 
 def max_unpool(features: Tensor, switches: Tensor) -> Tensor:
