@@ -28,6 +28,17 @@ def palette_png(ids: np.ndarray, palette: np.ndarray) -> bytes:
     return _save(image, "PNG")
 
 
+def mat(variables: dict[str, object]) -> bytes:
+    """Variables -> a MATLAB 5 .mat file; a dict becomes a struct, an object array a cell."""
+    import scipy.io  # only two layouts need it, and it takes a while to load
+
+    buffer = io.BytesIO()
+    scipy.io.savemat(buffer, variables, do_compression=True)
+    content = bytearray(buffer.getvalue())
+    content[:116] = b"MATLAB 5.0 MAT-file, drawn by segrail".ljust(116)  # the writer's own text holds the date
+    return bytes(content)
+
+
 def _save(image: Image.Image, form: str, **options: int) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, form, **options)

@@ -124,12 +124,14 @@ def _foliage(
     spread = max(0.5, 0.16 * size)
     tone = cv2.GaussianBlur(tone, (0, 0), spread)
     edge = cv2.GaussianBlur(body, (0, 0), max(0.4, spread * 0.7))
-    ragged = noise.patch("stain", *tone.shape, max(0.7, size / 9), rng)  # boughs: breaks the blobs' round outline
+    ragged = noise.patch(
+        "stain", small[1], small[0], max(0.7, size / 9), rng
+    )  # boughs: breaks the blobs' round outline
     edge = np.clip(edge + 26 * ragged, 0, 255).astype(np.uint8)
     tone = np.clip(tone * (1 + 0.13 * ragged), 0, 255).astype(np.uint8)
     tone, edge = (cv2.resize(plane, shape[::-1], interpolation=cv2.INTER_LINEAR) for plane in (tone, edge))
     zoom = max(0.45, board.scale * 0.03)
-    leaves = noise.patch("leaf", *shape, zoom, rng)
+    leaves = noise.patch("leaf", shape[0], shape[1], zoom, rng)
     cover = edge * np.float32(1 / 255) + 0.14 * leaves
     alpha = np.clip((cover - 0.5) * max(3.0, min(12.0, board.scale * 0.1)) + 0.5, 0, 1).astype(np.float32)
     level = tone.astype(np.float32) / 128 * (1 + 0.28 * leaves)

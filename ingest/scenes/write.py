@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from ingest.errors import UserError, nearest
 from ingest.scenes.layouts import LAYOUTS
-from ingest.scenes.layouts.layout import SPLIT_STRIDE, File, Job
+from ingest.scenes.layouts.layout import SPLIT_STRIDE, File, Job, Layout
+from ingest.scenes.pack import Archives, Folder
 
 
 def write(
@@ -23,13 +24,15 @@ def write(
     size: tuple[int, int] | None = None,
     seed: int = 0,
     workers: int | None = None,
+    archives: bool = False,
     progress: bool = False,
 ) -> Path:
-    """Draws scenes into a new folder, in the on-disk layout of that name.
+    """Draws scenes into a new folder, in the on-disk layout of that name. Returns the folder.
 
-    `counts`: scenes a split; splits left out get the layout's default. `size`: (height, width) in pixels.
-    Scene i of a split depends on (seed, split, i, size) alone. Raises UserError on an unknown layout or split, a bad
-    count or size, or when the folder exists and is not empty.
+    `counts`: scenes a split; splits left out get the layout's default. `size`: (height, width) in pixels. `archives`:
+    the official zips and tars instead of what they unpack to. Scene i of a split depends on (seed, split, i, size)
+    alone. Raises UserError on an unknown layout or split, a bad count or size, or when the folder exists and is not
+    empty; whatever stops it, no folder of that name is left behind.
     """
     if layout not in LAYOUTS:
         raise UserError(f"unknown layout {layout!r}{nearest(layout, LAYOUTS)}")
@@ -37,16 +40,10 @@ def write(
     height, width = size or chosen.size
     if not (32 <= height <= 8192 and 32 <= width <= 8192):
         raise UserError(f"size {height}x{width}: each side must be 32 to 8192 pixels, for example 192x256")
-    wanted = dict(chosen.splits)
-    for split, count in (counts or {}).items():
-        if split not in wanted:
-            raise UserError(f"layout {layout!r} has no split {split!r}{nearest(split, wanted)}")
-        if not 0 <= count < SPLIT_STRIDE:
-            raise UserError(f"{split}: cannot draw {count} scenes; give 0 to {SPLIT_STRIDE - 1}")
-        wanted[split] = count
+    if archives and not chosen.archives:
+        raise UserError(f"layout {layout!r} has no official archives: leave --archives out")
+    wanted = _counts(chosen, counts or {})
     jobs = [Job(split, index, seed, height, width) for split, count in wanted.items() for index in range(count)]
-    if not jobs:
-        raise UserError(f"nothing to draw: all splits of layout {layout!r} have 0 scenes")
     target = Path(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target} exists and is not an empty folder: name another one, or remove it first")
@@ -54,12 +51,13 @@ def write(
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    sink = Archives(partial, chosen.archives) if archives else Folder(partial)
     try:
-        for files in tqdm(
-            _draw(layout, jobs, workers), total=len(jobs), unit="scene", disable=None if progress else True
-        ):
-            _store(partial, files)
-        _store(partial, chosen.lists(wanted))
+        drawn = _draw(layout, jobs, workers)
+        for files in tqdm(drawn, total=len(jobs), unit="scene", disable=None if progress else True):
+            sink.add(files)
+        sink.add(chosen.lists(wanted))
+        sink.close()
         if target.exists():
             target.rmdir()
         os.replace(partial, target)
@@ -67,6 +65,19 @@ def write(
         shutil.rmtree(partial, ignore_errors=True)
         raise
     return target
+
+
+def _counts(layout: Layout, counts: dict[str, int]) -> dict[str, int]:
+    """Scenes a split: the layout's own numbers under the given ones."""
+    for split, count in counts.items():
+        if split not in layout.splits:
+            raise UserError(f"layout {layout.name!r} has no split {split!r}{nearest(split, layout.splits)}")
+        if not 0 <= count < SPLIT_STRIDE:
+            raise UserError(f"{split}: cannot draw {count} scenes; give 0 to {SPLIT_STRIDE - 1}")
+    wanted = {**layout.splits, **counts}
+    if not any(wanted.values()):
+        raise UserError(f"nothing to draw: all splits of layout {layout.name!r} have 0 scenes")
+    return wanted
 
 
 def _draw(layout: str, jobs: list[Job], workers: int | None) -> Iterator[list[File]]:
@@ -83,10 +94,3 @@ def _draw(layout: str, jobs: list[Job], workers: int | None) -> Iterator[list[Fi
 def _files(work: tuple[str, Job]) -> list[File]:
     layout, job = work
     return LAYOUTS[layout].files(job)
-
-
-def _store(root: Path, files: Iterable[File]) -> None:
-    for name, content in files:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)

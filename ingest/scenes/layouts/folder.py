@@ -39,7 +39,7 @@ splits:
 
 
 def _files(job: Job) -> list[File]:
-    drawn = LAYOUT.draw(job)
+    drawn = job.draw()
     stem = f"{job.split}_{job.index:05d}"
     return [
         (f"images/{job.split}/{stem}.jpg", encode.jpeg(drawn.image)),
@@ -62,9 +62,10 @@ def _lists(counts: dict[str, int]) -> list[File]:
 
 LAYOUT = Layout(
     name="folder",
+    about="plain folders of JPEGs and masks, eight classes, with the spec for `ingest folder`",
     size=(192, 256),
     splits={"train": 480, "val": 120},
     files=_files,
     lists=_lists,
-    hint=lambda path: f"python -m ingest folder {path} --spec {path}/dataset.yaml",
+    command="python -m ingest folder {path} --spec {path}/dataset.yaml",
 )

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from ingest.scenes import quirks
 from ingest.scenes.render import Scene, scene
 
 File = tuple[str, bytes]  # path below the written folder, content
 
+SPLITS = ("train", "val", "test", "extra")  # their order numbers the scenes: append only
 SPLIT_STRIDE = 1 << 18  # scenes a split can have before it would repeat the next split's
 
 
@@ -22,21 +24,35 @@ class Job:
     height: int
     width: int
 
+    def draw(self) -> Scene:
+        """The scene at the job's size. Splits never share one; more scenes in one split change none in another."""
+        number = SPLITS.index(self.split) * SPLIT_STRIDE + self.index
+        return scene(self.seed, number, self.height, self.width)
+
+    def draw_varied(self) -> Scene:
+        """The scene, in one of the differing sizes of a dataset that was gathered from many cameras."""
+        number = SPLITS.index(self.split) * SPLIT_STRIDE + self.index
+        return scene(self.seed, number, *quirks.size(self.index, self.height, self.width))
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An official archive ("" = a loose file beside them), and what the rule's path prefix reads inside it."""
+
+    name: str
+    inside: str
+
 
 @dataclass(frozen=True)
 class Layout:
     """`files` runs in worker processes and must depend on its job alone; `lists` runs once, after all of them."""
 
     name: str
+    about: str  # one line for --help
     size: tuple[int, int]  # height, width, of the real dataset's usual image
-    splits: dict[str, int]  # scenes a split, unless told otherwise; the order numbers the splits
+    splits: dict[str, int]  # scenes a split, unless told otherwise
     files: Callable[[Job], list[File]]
     lists: Callable[[dict[str, int]], list[File]]
-    hint: Callable[[str], str]  # the command that ingests the written folder
-    # path prefix -> archive name, longest prefix first; what no prefix fits stays beside the archives
-    archives: dict[str, str] = field(default_factory=dict)
-
-    def draw(self, job: Job) -> Scene:
-        """The job's scene. Splits never share one, and more train scenes leave the val scenes as they are."""
-        number = list(self.splits).index(job.split) * SPLIT_STRIDE + job.index
-        return scene(job.seed, number, job.height, job.width)
+    command: str  # that ingests the written folder, with {path} in it
+    # path prefix -> archive that holds it; the longest prefix wins, what none fits lies beside the archives
+    archives: dict[str, Archive] = field(default_factory=dict)

@@ -1,17 +1,20 @@
 """PASCAL VOC 2012's layout: palette masks, 255 around objects, lists of bare ids. Source: the VOC2012 devkit's manual.
 
-Twelve of the twenty object classes are drawn where a street can hold them; cows and sofas are not.
+Twelve of the twenty object classes are drawn, where a street can hold them; cows and sofas are not.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ingest.scenes import encode
+from ingest.scenes import encode, quirks
 from ingest.scenes.kinds import Kind
-from ingest.scenes.layouts.layout import File, Job, Layout
+from ingest.scenes.layouts.layout import Archive, File, Job, Layout
+from ingest.scenes.render import Scene
 
 ROOT = "VOCdevkit/VOC2012"
+LISTS = f"{ROOT}/ImageSets/Segmentation"
+SPLIT_LISTS = ("train", "val", "trainval", "test")
 
 IDS = {
     Kind.AEROPLANE: 1,
@@ -29,45 +32,57 @@ IDS = {
     Kind.POT_PLANT: 16,
     Kind.TRAM: 19,
 }
-_TABLE = encode.table(IDS, other=0)
+TABLE = encode.table(IDS, other=0)
 _COLOURS = encode.voc_colormap()
+
+ARCHIVES = {
+    "VOCdevkit/": Archive("VOCtrainval_11-May-2012.tar", "VOCdevkit/"),
+    f"{LISTS}/test.txt": Archive("VOC2012test.tar", f"{LISTS}/test.txt"),
+    f"{ROOT}/JPEGImages/2008_": Archive("VOC2012test.tar", f"{ROOT}/JPEGImages/2008_"),  # stem(): test images alone
+}
 
 
 def stem(split: str, index: int) -> str:
-    """An image id as VOC writes them: year, underscore, six digits. Train and val alternate, as their ids mix there."""
-    return f"{2007 + index % 6}_{2 * index + (split == 'val') + 1:06d}"
+    """An image id as VOC writes them: year, underscore, six digits."""
+    year = {"train": 2007, "val": 2009, "test": 2008, "extra": 2010}[split]
+    return f"{year}_{index + 1:06d}"
 
 
-def mask(kinds: np.ndarray, things: np.ndarray, bordered: bool = True) -> np.ndarray:
-    """VOC ids (H, W) uint8, with 255 along objects' edges."""
-    ids = _TABLE[kinds]
-    return encode.borders(ids, things, max(1, round(kinds.shape[0] / 180))) if bordered else ids
+def mask(drawn: Scene) -> np.ndarray:
+    """VOC ids (H, W) uint8, with 255 along objects' edges: about five pixels wide at 500 x 375."""
+    return encode.borders(TABLE[drawn.kinds], drawn.things, max(1, round(min(drawn.kinds.shape) / 180)))
 
 
-def _files(job: Job) -> list[File]:
-    drawn = LAYOUT.draw(job)
-    name = stem(job.split, job.index)
-    return [
-        (f"{ROOT}/JPEGImages/{name}.jpg", encode.jpeg(drawn.image)),
-        (f"{ROOT}/SegmentationClass/{name}.png", encode.palette_png(mask(drawn.kinds, drawn.things), _COLOURS)),
-    ]
+def lines(names: list[str]) -> bytes:
+    return "".join(f"{name}\n" for name in names).encode()
 
 
-def _lists(counts: dict[str, int]) -> list[File]:
+def files(job: Job) -> list[File]:
+    """The JPEG, and for all but test the palette mask."""
+    drawn, name = job.draw_varied(), stem(job.split, job.index)
+    out = [(f"{ROOT}/JPEGImages/{name}.jpg", quirks.jpeg(drawn.image, job.index))]
+    if job.split in ("train", "val"):
+        ids = quirks.label(mask(drawn), job.index, nothing=0)
+        out.append((f"{ROOT}/SegmentationClass/{name}.png", encode.palette_png(ids, _COLOURS)))
+    return out
+
+
+def lists(counts: dict[str, int]) -> list[File]:
+    """train.txt, val.txt, trainval.txt, and test.txt where there are test images."""
     names = {split: [stem(split, index) for index in range(count)] for split, count in counts.items()}
-    names["trainval"] = sorted(names["train"] + names["val"])
-    return [
-        (f"{ROOT}/ImageSets/Segmentation/{split}.txt", "".join(f"{name}\n" for name in listed).encode())
-        for split, listed in names.items()
-    ]
+    listed = {"train": names["train"], "val": names["val"], "trainval": sorted(names["train"] + names["val"])}
+    if names.get("test"):
+        listed["test"] = names["test"]
+    return [(f"{LISTS}/{split}.txt", lines(ids)) for split, ids in listed.items()]
 
 
 LAYOUT = Layout(
     name="voc",
+    about="VOCdevkit/VOC2012: palette masks with borders, 21 classes",
     size=(375, 500),
-    splits={"train": 120, "val": 40},
-    files=_files,
-    lists=_lists,
-    hint=lambda path: f"python -m ingest voc {path}",
-    archives={"VOCdevkit": "VOCtrainval_11-May-2012.tar"},
+    splits={"train": 120, "val": 40, "test": 0},
+    files=files,
+    lists=lists,
+    command="python -m ingest voc {path}",
+    archives=ARCHIVES,
 )
