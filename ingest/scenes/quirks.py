@@ -44,5 +44,5 @@ def label(ids: np.ndarray, index: int, nothing: int) -> np.ndarray:
 
 def size(index: int, height: int, width: int) -> tuple[int, int]:
     """Height and width of scene `index` where a dataset's images differ: now and then portrait, square or smaller."""
-    sizes = {2: (width, height), 4: (height, height), 6: (height * 3 // 4, width), 7: (height, width * 4 // 5)}
+    sizes = {3: (width, height), 4: (height, height), 6: (height * 3 // 4, width), 7: (height, width * 4 // 5)}
     return sizes.get(index % 8, (height, width))
