@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nets.blocks import conv_bn_relu, separable_conv_bn_relu
+from nets.net import spread_like
 
 
 class ASPP(nn.Module):
@@ -36,6 +37,5 @@ class ASPP(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """[N, in_channels, h, w] -> [N, out_channels, h, w]."""
         maps = [branch(features) for branch in self.branches]
-        # added, not expanded: a broadcast view in `cat` would cost the channels-last layout of all the others
-        maps.append(torch.zeros_like(maps[0]) + self.pool(features.mean((2, 3), keepdim=True)))
+        maps.append(spread_like(self.pool(features.mean((2, 3), keepdim=True)), features))
         return self.project(torch.cat(maps, dim=1))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 
 def conv_bn_relu(
@@ -54,3 +56,35 @@ def init_he(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def init_zero(module: nn.Module) -> None:
+    """Zero weights and biases of a convolution. For `apply`."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.zeros_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+class Double(nn.Module):
+    """Bilinear, to twice the height and width."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.interpolate(features, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+class BilinearDeconv(nn.ConvTranspose2d):
+    """To twice the height and width by a learned 4x4 transposed convolution that starts as bilinear (FCN, section 3.3).
+
+    Starts with no mixing of channels; differs from `Double` on the outermost pixels only, where it takes what is
+    outside as zero.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 4, stride=2, padding=1, bias=False)
+
+    def reset_parameters(self) -> None:
+        ramp = torch.tensor([0.25, 0.75, 0.75, 0.25])
+        with torch.no_grad():
+            self.weight.zero_()
+            self.weight.diagonal(dim1=0, dim2=1).copy_(torch.outer(ramp, ramp)[..., None])

@@ -11,7 +11,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from nets.dilate import dilate_densenet
 from nets.errors import NetError
+from nets.pretrained import Statistics, create_timm, first_line, statistics
 
 
 class Encoder(nn.Module):
@@ -23,11 +25,13 @@ class Encoder(nn.Module):
     output_stride: the coarsest feature map's; dilates the layers past it. None takes prefer_stride where the model can
     be dilated to it, and else keeps the model's own (mostly 32).
 
-    channels, strides: one per feature map. Raises NetError, naming what would work.
+    channels, strides: one per feature map. statistics: (mean, std) of the pretraining data, None without weights.
+    Raises NetError, naming what would work.
     """
 
     channels: list[int]
     strides: list[int]
+    statistics: Statistics | None
 
     def __init__(
         self,
@@ -40,17 +44,32 @@ class Encoder(nn.Module):
         weights: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__()
-        self.name = name
-        if output_stride is None and prefer_stride is not None and _can_dilate(name, prefer_stride):
+        if in_channels < 1:
+            raise NetError(f"in_channels is {in_channels}: expected 1 or more")
+        native = _strides(name)
+        if output_stride is None and prefer_stride is not None and _can_have(name, prefer_stride):
             output_stride = prefer_stride
-        self.model: Any = _create(name, in_channels, output_stride, pretrained, weights)
+        if output_stride is not None and not _can_have(name, output_stride):
+            usable = [*(s for s in (8, 16) if s < native[-1] and _can_have(name, s)), native[-1]]
+            raise NetError(
+                f"encoder {name!r} cannot have output_stride {output_stride}: usable are {_join(usable)} "
+                "(resnet, convnext, efficientnet, regnet, mobilenet, densenet and xception can be 8, 16 or 32)"
+            )
+        self.name = name
+        ask = output_stride != native[-1] and not _is_densenet(name)
+        options = _options(name, output_stride if ask else None) | {"in_chans": in_channels}
+        self.model: Any = create_timm(name, options, pretrained=pretrained, weights=weights)
         self.channels = [int(c) for c in self.model.feature_info.channels()]
-        self.strides = [int(s) for s in self.model.feature_info.reduction()]
+        self.strides = [min(s, output_stride or s) for s in native]
+        if _is_densenet(name) and output_stride is not None:
+            dilate_densenet(self.model, output_stride)
+        has_weights = pretrained or weights is not None
+        self.statistics = statistics(self.model, in_channels) if has_weights else None
         self.channels_last = getattr(self.model, "output_fmt", None) == "NHWC"  # swin and kin
         self._check_pyramid(in_channels)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """images [N,C,H,W], sides multiples of the coarsest stride -> features [N, channels[i], H/strides[i], ...]."""
+        """images [N,C,H,W], sides multiples of pad_stride -> features [N, channels[i], H/strides[i], W/strides[i]]."""
         features: list[Tensor] = self.model(images)
         return [f.permute(0, 3, 1, 2) for f in features] if self.channels_last else list(features)
 
@@ -66,36 +85,21 @@ class Encoder(nn.Module):
     @property
     def pad_stride(self) -> int:
         """What the sides of the input must be multiples of."""
-        # a dilated encoder's feature maps never get coarser than its output stride; windows are padded inside timm
         return max(self.strides)
-
-    @property
-    def mean(self) -> list[float]:
-        """Per input channel, 0..1, of the data that timm's weights of this encoder were trained on."""
-        return self._statistics("mean")
-
-    @property
-    def std(self) -> list[float]:
-        """Per input channel, 0..1, as `mean`."""
-        return self._statistics("std")
-
-    def _statistics(self, key: str) -> list[float]:
-        values = [float(v) for v in self.model.pretrained_cfg[key]]
-        count = self.model.in_chans
-        # timm repeats the RGB filters over more channels and sums them for one: the statistics follow
-        return [sum(values) / len(values)] if count == 1 else [values[i % len(values)] for i in range(count)]
 
     def _check_pyramid(self, in_channels: int) -> None:
         """Runs a small image through: models with fixed windows or unpadded convolutions fail here, not in training."""
         height, width = 2 * self.pad_stride, 3 * self.pad_stride
+        device = next(self.parameters()).device
         was_training = self.training
         self.eval()
         try:
             with torch.no_grad():
-                sizes = [tuple(f.shape[1:]) for f in self(torch.zeros(1, in_channels, height, width))]
+                features = self(torch.zeros(1, in_channels, height, width, device=device))
+            sizes = [tuple(f.shape[1:]) for f in features]
         except (AssertionError, RuntimeError, ValueError) as error:
             raise NetError(
-                f"encoder {self.name!r} cannot take images of any size ({_first_line(error)}): choose another"
+                f"encoder {self.name!r} cannot take images of any size ({first_line(error)}): choose another"
             ) from error
         finally:
             self.train(was_training)
@@ -107,79 +111,45 @@ class Encoder(nn.Module):
             )
 
 
-def _create(
-    name: str,
-    in_channels: int,
-    output_stride: int | None,
-    pretrained: bool,
-    weights: str | os.PathLike[str] | None,
-) -> Any:
+def _strides(name: str, output_stride: int | None = None) -> list[int]:
+    """Of the model's feature maps, without making its weights."""
     architecture = name.split(".")[0]
     if not timm.is_model(architecture):
         close = difflib.get_close_matches(architecture, timm.list_models(), n=5, cutoff=0.5) or ["resnet50"]
         raise NetError(f"timm has no encoder {name!r}; near it are {', '.join(close)} (all: timm.list_models())")
-    if in_channels < 1:
-        raise NetError(f"in_channels is {in_channels}: expected 1 or more")
-    options: dict[str, Any] = {"features_only": True, "in_chans": in_channels}
-    if output_stride is not None:
-        options["output_stride"] = output_stride
-    if "swin" in architecture:
-        options["strict_img_size"] = False  # any image size, not only the pretrained one
-    if weights is not None:
-        if not os.path.isfile(weights):
-            raise NetError(f"backbone_weights {os.fspath(weights)!r} is no file: give timm's weights of {name}")
-        options["pretrained_cfg_overlay"] = {"file": os.fspath(weights)}
-    try:
-        model = timm.create_model(name, pretrained=pretrained or weights is not None, **options)
-    except Exception as error:
-        # timm raises whatever its models raise: sort it by what was asked for
-        if output_stride is not None and not _can_dilate(name, output_stride):
-            raise _stride_error(name, output_stride, _native_stride(name)) from error
-        if weights is not None:
-            raise NetError(
-                f"backbone_weights {os.fspath(weights)!r} do not fit {name}: {_first_line(error)}"
-            ) from error
-        if pretrained:
-            save = f"torch.save(timm.create_model('{name}', pretrained=True).state_dict(), '{architecture}.pth')"
-            raise NetError(
-                f"no pretrained weights for {name!r} ({_first_line(error)}): give backbone_weights a file made, where "
-                f'there is a connection, by `python -c "import timm, torch; {save}"`, or set pretrained to false'
-            ) from error
-        raise NetError(f"timm cannot make {name!r} an encoder ({_first_line(error)}): choose another") from error
-    coarsest = max(model.feature_info.reduction())
-    if output_stride is not None and coarsest != output_stride:
-        raise _stride_error(name, output_stride, coarsest)
-    return model
-
-
-def _can_dilate(name: str, stride: int) -> bool:
-    """Whether timm can make this model an encoder of that output stride."""
-    if not timm.is_model(name.split(".")[0]):
-        return False
     try:
         with torch.device("meta"):
-            model = timm.create_model(name, features_only=True, output_stride=stride)
-    except Exception:
-        return False  # timm has no list of what can be dilated, and raises whatever the model raises
-    return bool(max(model.feature_info.reduction()) == stride)
+            return [
+                int(s)
+                for s in timm.create_model(architecture, **_options(name, output_stride)).feature_info.reduction()
+            ]
+    except Exception as error:  # timm raises whatever its models raise
+        raise NetError(f"timm cannot make {name!r} an encoder ({first_line(error)}): choose another") from error
 
 
-def _native_stride(name: str) -> int:
-    with torch.device("meta"):
-        return int(max(timm.create_model(name, features_only=True).feature_info.reduction()))
+def _can_have(name: str, output_stride: int) -> bool:
+    """Whether the model can be made with that output stride. timm has no list of it: it must be tried."""
+    if output_stride == max(_strides(name)):
+        return True
+    if _is_densenet(name):
+        return output_stride in (8, 16)
+    try:
+        return max(_strides(name, output_stride)) == output_stride
+    except NetError:
+        return False
 
 
-def _stride_error(name: str, asked: int, native: int) -> NetError:
-    usable = [s for s in (8, 16) if s < native and _can_dilate(name, s)]
-    return NetError(
-        f"encoder {name!r} cannot have output_stride {asked}: usable are {_join([*usable, native])} "
-        "(resnet, convnext, efficientnet, regnet, mobilenet and xception can be 8, 16 or 32)"
-    )
+def _options(name: str, output_stride: int | None) -> dict[str, Any]:
+    options: dict[str, Any] = {"features_only": True}
+    if output_stride is not None:
+        options["output_stride"] = output_stride
+    if "swin" in name:
+        options["strict_img_size"] = False  # any image size, not only the pretrained one
+    return options
 
 
-def _first_line(error: BaseException) -> str:
-    text = (str(error) or type(error).__name__).strip().splitlines()[0]
-    return text if len(text) <= 160 else text[:157] + "..."
+def _is_densenet(name: str) -> bool:
+    return name.startswith("densenet")
 
 
 def _join(values: Sequence[int]) -> str:

@@ -61,6 +61,16 @@ def resize_like(features: Tensor, other: Tensor) -> Tensor:
     return F.interpolate(features, size=other.shape[-2:], mode="bilinear", align_corners=False)
 
 
+def spread_like(cell: Tensor, other: Tensor) -> Tensor:
+    """cell [N,C,1,1] -> the same value at each of other's pixels, channels-last in memory.
+
+    Neither `expand` nor `interpolate` do: a 1x1 map has no layout to keep, and `cat` falls back to NCHW for all its
+    inputs if one of them is not channels-last.
+    """
+    rows = cell.permute(0, 2, 3, 1).expand(-1, *other.shape[-2:], -1)
+    return rows.contiguous().permute(0, 3, 1, 2)
+
+
 def parameter_groups(net: nn.Module) -> dict[str, list[nn.Parameter]]:
     """The trainable parameters as {"backbone": [...], "head": [...]}: for differential learning rates.
 

@@ -6,13 +6,21 @@ import inspect
 from collections.abc import Callable
 
 from nets.deeplabv3plus import deeplabv3plus
+from nets.duc import duc
 from nets.enet import enet
 from nets.errors import NetError, nearest
+from nets.fcn import fcn
+from nets.gcn import gcn
 from nets.net import Net
+from nets.pspnet import pspnet
+from nets.segnet import segnet
 from nets.unet import unet
+from nets.upernet import upernet
 
 # a net's name is its builder's: num_classes, then what it can be asked for as keyword arguments
-BUILDERS: dict[str, Callable[..., Net]] = {builder.__name__: builder for builder in (deeplabv3plus, enet, unet)}
+BUILDERS: dict[str, Callable[..., Net]] = {
+    builder.__name__: builder for builder in (deeplabv3plus, duc, enet, fcn, gcn, pspnet, segnet, unet, upernet)
+}
 
 
 def list_nets() -> list[str]:

@@ -13,10 +13,22 @@ import nets
 # small encoders: the contract is about the nets; families of encoders are tests/nets/test_encoders.py's
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("deeplabv3plus", {"backbone": "resnet18", "aux": True}),
+    ("deeplabv3plus", {"backbone": "resnet18", "output_stride": 8, "separable": True}),
+    ("duc", {"backbone": "resnet18", "aux": True}),
     ("enet", {}),
-    ("unet", {"backbone": "resnet18"}),
+    ("fcn", {"backbone": "resnet18", "aux": True}),
+    ("fcn", {"backbone": "resnet18", "skips": 0, "output_stride": 8}),
+    ("gcn", {"backbone": "resnet18"}),
+    ("gcn", {"backbone": "resnet18", "kernel_size": 7, "deconvolution": False}),
+    ("pspnet", {"backbone": "resnet18", "aux": True}),
+    ("segnet", {}),
+    ("segnet", {"backbone": "resnet18"}),
     ("unet", {}),
+    ("unet", {"backbone": "resnet18"}),
+    ("upernet", {"backbone": "resnet18", "aux": True, "channels": 64}),
 ]
+# a big one: half a gigabyte of weights
+SLOW_CASES: list[tuple[str, dict[str, Any]]] = [("fcn", {"skips": skips}) for skips in (0, 1, 2)]
 IDS = ["-".join([name, *(str(v) for v in options.values())]) for name, options in CASES]
 CLASSES = 5
 

@@ -1,0 +1,105 @@
+"""DUC and HDC (Wang et al., "Understanding Convolution for Semantic Segmentation", WACV 2018, arXiv 1702.08502)."""
+
+from __future__ import annotations
+
+import itertools
+import os
+
+import torch.nn.functional as F
+from timm.models.resnet import BasicBlock, Bottleneck
+from torch import Tensor, nn
+
+from nets.blocks import fcn_head
+from nets.encoders import Encoder
+from nets.errors import NetError, nearest
+from nets.net import Net
+
+# Section 4.2: dilation rates of the blocks of res4 (repeated as often as they go) and of res5. "conv" is plain
+# dilation; the others avoid its gridding.
+HDC = {
+    "conv": ((2,), (4, 4, 4)),
+    "rf": ((1, 2, 3), (3, 4, 5)),
+    "bigger": ((1, 2, 5, 9), (5, 9, 17)),
+}
+
+
+class DUC(Net):
+    """A dilated encoder at stride 8 whose scores come at full size from depth: K * 8 * 8 channels, rearranged.
+
+    67.27 M parameters with R101 at 21 classes (predecessor: 69.19 M, with ASPP and a DeepLabV3+ decoder around it).
+    """
+
+    def __init__(self, num_classes: int, encoder: Encoder, *, aux: bool) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.stride = encoder.pad_stride
+        self.factor = encoder.strides[-1]
+        # section 3.1: the last features, through one convolution, to (d^2 * L) channels
+        self.upsampling = nn.Conv2d(encoder.channels[-1], num_classes * self.factor**2, 3, padding=1)
+        nn.init.normal_(self.upsampling.weight, std=0.01)
+        self.aux_head = fcn_head(encoder.channels[-2], 256, num_classes) if aux else None
+
+    def logits(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        features = self.encoder(images)
+        out = F.pixel_shuffle(self.upsampling(features[-1]), self.factor)
+        aux = self.aux_head(features[-2]) if self.aux_head is not None and self.training else None
+        return out, aux
+
+
+def hdc_rates(pattern: str, blocks: int, stage: int) -> list[int]:
+    """The dilation of each of so many blocks of a stage (0: res4, 1: res5). NetError lists the patterns."""
+    if pattern not in HDC:
+        raise NetError(f"there is no hdc pattern {pattern!r}{nearest(pattern, HDC)}")
+    group = HDC[pattern][stage]
+    rates = list(itertools.islice(itertools.cycle(group), blocks))
+    if pattern == "rf" and stage == 0:
+        left = blocks % len(group)  # of ResNet-101's 23 blocks: "for the last two blocks, we keep r = 2"
+        rates[blocks - left :] = [2] * left
+    return rates
+
+
+def apply_hdc(encoder: Encoder, pattern: str) -> None:
+    """Sets the dilation of the 3x3 convolutions of a timm ResNet's last two stages to one of HDC's patterns."""
+    for stage, blocks in enumerate((encoder.model.layer3, encoder.model.layer4)):
+        for block, rate in zip(blocks, hdc_rates(pattern, len(blocks), stage), strict=True):
+            for conv in [block.conv1, block.conv2] if isinstance(block, BasicBlock) else [block.conv2]:
+                conv.dilation = conv.padding = (rate, rate)
+
+
+def duc(
+    num_classes: int,
+    *,
+    backbone: str = "resnet101",
+    pretrained: bool = False,
+    backbone_weights: str | os.PathLike[str] | None = None,
+    in_channels: int = 3,
+    output_stride: int | None = None,
+    aux: bool = False,
+    hdc: str | None = None,
+) -> Net:
+    """DUC over any timm encoder, by default the paper's ResNet-101 with hybrid dilated convolution.
+
+    output_stride: 8 as in the paper; None is 8 where the encoder can be dilated, else its own.
+    hdc: "bigger" (the paper's best; default with a ResNet), "rf" or "conv" (plain dilation; the only one elsewhere).
+    """
+    encoder = Encoder(
+        backbone,
+        in_channels=in_channels,
+        output_stride=output_stride,
+        prefer_stride=8,
+        pretrained=pretrained,
+        weights=backbone_weights,
+    )
+    can = _is_resnet(encoder) and encoder.strides[-1] == 8
+    if hdc not in (None, "conv") and not can:
+        raise NetError(
+            f"hdc {hdc!r} goes with a ResNet at output_stride 8, not with {backbone} at {encoder.strides[-1]}: "
+            "leave hdc out, or choose resnet50, resnet101, ..."
+        )
+    if can:
+        apply_hdc(encoder, hdc or "bigger")
+    return DUC(num_classes, encoder, aux=aux)
+
+
+def _is_resnet(encoder: Encoder) -> bool:
+    return isinstance(getattr(encoder.model, "layer4", [None])[0], BasicBlock | Bottleneck)

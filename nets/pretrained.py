@@ -1,0 +1,116 @@
+"""Pretrained weights of timm's models: from the hub, from its cache, or from a file where there is no connection."""
+
+from __future__ import annotations
+
+import os
+import socket
+import urllib.parse
+import urllib.request
+from typing import Any
+
+import huggingface_hub
+import timm
+from torch import nn
+
+from nets.errors import NetError
+
+# per input channel, 0..1: (mean, std)
+Statistics = tuple[list[float], list[float]]
+
+
+def create_timm(
+    name: str,
+    options: dict[str, Any],
+    *,
+    pretrained: bool,
+    weights: str | os.PathLike[str] | None,
+) -> Any:
+    """timm.create_model with these options, filled from the hub (pretrained) or from a file (weights).
+
+    The file holds timm's own state dict of the model (.pth or .safetensors). timm adapts the first convolution to
+    `in_chans` (summed for one channel, repeated for more), and drops the classifier. Raises NetError when the weights
+    cannot be had or do not fit; whatever else goes wrong in timm is passed on.
+    """
+    if weights is not None:
+        return _from_file(name, options, os.fspath(weights))
+    if not pretrained:
+        return timm.create_model(name, **options)
+    config = timm.models.get_pretrained_cfg(name)
+    if config is None or not config.has_weights:
+        raise NetError(
+            f"timm has no pretrained weights of {name!r}: set pretrained to false, or choose another encoder"
+        )
+    cached = _cached_file(config.hf_hub_id)
+    if cached is not None:
+        return _from_file(name, options, cached)  # the hub is not asked for what is here
+    if not _hub_can_be_reached():
+        raise _no_connection(name, "the hub cannot be reached from here")
+    try:
+        return timm.create_model(name, pretrained=True, **options)
+    except Exception as error:  # the hub's client raises many kinds
+        raise _no_connection(name, first_line(error)) from error
+
+
+def statistics(model: Any, in_channels: int) -> Statistics:
+    """Mean and std of the data that timm's weights of this model were trained on."""
+    config = model.pretrained_cfg
+
+    def per_channel(values: tuple[float, ...]) -> list[float]:
+        # timm sums the RGB filters for one channel and repeats them over more: the statistics follow
+        return (
+            [sum(values) / len(values)] if in_channels == 1 else [values[i % len(values)] for i in range(in_channels)]
+        )
+
+    return per_channel(tuple(config["mean"])), per_channel(tuple(config["std"]))
+
+
+def pretrained_statistics(net: nn.Module) -> Statistics | None:
+    """What a net's images are to be normalised with: (mean, std) if its encoder is pretrained, else None (use the
+    dataset's). Each per channel, of images scaled to 0..1."""
+    found: Statistics | None = getattr(getattr(net, "encoder", None), "statistics", None)
+    return found
+
+
+def first_line(error: BaseException) -> str:
+    """An error's first line, short enough to stand in another."""
+    text = (str(error) or type(error).__name__).strip().splitlines()[0]
+    return text if len(text) <= 160 else text[:157] + "..."
+
+
+def _from_file(name: str, options: dict[str, Any], file: str) -> Any:
+    if not os.path.isfile(file):
+        raise NetError(f"backbone_weights {file!r} is no file: give timm's weights of {name}")
+    try:
+        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": file}, **options)
+    except Exception as error:  # unreadable, of another model, not a state dict: each raises something else
+        raise NetError(f"backbone_weights {file!r} do not fit {name}: {first_line(error)}") from error
+
+
+def _cached_file(hub_id: str | None) -> str | None:
+    if not hub_id:
+        return None
+    for filename in ("model.safetensors", "pytorch_model.bin"):
+        hit = huggingface_hub.try_to_load_from_cache(hub_id, filename)
+        if isinstance(hit, str):
+            return hit
+    return None
+
+
+def _hub_can_be_reached() -> bool:
+    """False where the hub's name does not resolve: its client would retry, noisily, for most of a minute."""
+    if urllib.request.getproxies():
+        return True  # the proxy resolves
+    try:
+        socket.getaddrinfo(urllib.parse.urlparse(huggingface_hub.constants.ENDPOINT).hostname, 443)
+    except OSError:
+        return False
+    return True
+
+
+def _no_connection(name: str, reason: str) -> NetError:
+    file = f"{name.split('.')[0]}.pth"
+    save = f"torch.save(timm.create_model('{name}', pretrained=True).state_dict(), '{file}')"
+    return NetError(
+        f"no pretrained weights of {name!r} ({reason}): give backbone_weights={file}, made where there is a connection "
+        f'by `python -c "import timm, torch; {save}"`, or set pretrained to false'
+    )

@@ -1,0 +1,107 @@
+"""SegNet (Badrinarayanan, Kendall, Cipolla, PAMI 2017, arXiv 1511.00561): unpooling by the pooling's indices."""
+
+from __future__ import annotations
+
+import os
+
+from torch import Tensor, nn
+
+from nets.blocks import conv_bn_relu, init_he
+from nets.encoders import Encoder
+from nets.net import Net
+from nets.pretrained import Statistics
+from nets.unpool import max_pool, max_unpool
+from nets.vgg import STAGES, conv_stage, load_vgg16, vgg16_stages
+
+
+class SegNet(Net):
+    """VGG16's 13 convolutions with batch norm, and their mirror image (figure 2).
+
+    29.45 M parameters at 21 classes: 13 convolutions on either side, the last being the classifier. The predecessor's
+    29.49 M have one more, of 64 channels, at full size.
+    """
+
+    stride = 32
+
+    def __init__(self, num_classes: int, encoder: VGG16BN) -> None:
+        super().__init__()
+        self.encoder = encoder
+        # stage i ends in as many channels as stage i - 1 of the encoder gave, so that its indices fit
+        mirrored = [(*widths[1:], STAGES[i - 1][-1]) for i, widths in enumerate(STAGES)][:0:-1]
+        self.up = nn.ModuleList(conv_stage(w[0], w, batch_norm=True) for w in mirrored)
+        self.up.append(conv_stage(64, (64,), batch_norm=True))
+        self.classifier = nn.Conv2d(64, num_classes, 3, padding=1)
+        self.up.apply(init_he)  # section 3.1: the technique of He et al.
+        init_he(self.classifier)
+
+    def logits(self, images: Tensor) -> tuple[Tensor, None]:
+        features, switches = self.encoder(images)
+        for up in self.up:
+            features = up(max_unpool(features, switches.pop()))
+        return self.classifier(features), None
+
+
+class VGG16BN(nn.Module):
+    """Returns the last pooled features [N,512,H/32,W/32] and the switches of all five poolings, finest first."""
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.stages = vgg16_stages(in_channels, batch_norm=True)
+        self.statistics: Statistics | None = None
+        self.apply(init_he)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        all_switches = []
+        for stage in self.stages:
+            images, switches = max_pool(stage(images))
+            all_switches.append(switches)
+        return images, all_switches
+
+
+class SegNetEncoder(Net):
+    """SegNet's decoder over a timm encoder (with a ResNet: the predecessor's SegResNet).
+
+    No features cross over, as in SegNet, only where their maxima were: encoders that stride instead of pooling have
+    the switches taken from a 2x2 pooling of the feature map that they stride over. Each step: 1x1 convolution to that
+    map's channels, unpooling, 3x3 convolution. 38.72 M parameters with R50 at 21 classes (SegResNet, whose decoder
+    is a second ResNet: 53.56 M).
+    """
+
+    def __init__(self, num_classes: int, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.stride = encoder.pad_stride
+        finer = encoder.channels[-2::-1]
+        coarser = encoder.channels[:0:-1]
+        self.reduce = nn.ModuleList(conv_bn_relu(c, f, 1) for c, f in zip(coarser, finer, strict=True))
+        self.up = nn.ModuleList(conv_bn_relu(f, f) for f in finer)
+        self.classifier = nn.Conv2d(encoder.channels[0], num_classes, 3, padding=1)
+        for part in (self.reduce, self.up, self.classifier):
+            part.apply(init_he)
+
+    def logits(self, images: Tensor) -> tuple[Tensor, None]:
+        pyramid = self.encoder(images)
+        features = pyramid.pop()
+        for reduce, up, finer in zip(self.reduce, self.up, reversed(pyramid), strict=True):
+            _, switches = max_pool(finer)
+            features = up(max_unpool(reduce(features), switches))
+        return self.classifier(features), None
+
+
+def segnet(
+    num_classes: int,
+    *,
+    backbone: str | None = None,
+    pretrained: bool = False,
+    backbone_weights: str | os.PathLike[str] | None = None,
+    in_channels: int = 3,
+) -> Net:
+    """SegNet over the paper's VGG16 with batch norm, or over any timm encoder whose strides double."""
+    if backbone is None:
+        encoder = VGG16BN(in_channels)
+        if pretrained or backbone_weights is not None:
+            encoder.statistics = load_vgg16(encoder, batch_norm=True, in_channels=in_channels, weights=backbone_weights)
+        return SegNet(num_classes, encoder)
+    return SegNetEncoder(
+        num_classes, Encoder(backbone, in_channels=in_channels, pretrained=pretrained, weights=backbone_weights)
+    )
