@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
 import zipfile
@@ -36,6 +37,7 @@ class Archives:
     root: Path
     rules: dict[str, Archive]
     _open: dict[str, zipfile.ZipFile | tarfile.TarFile] = field(default_factory=dict)
+    _streams: list[gzip.GzipFile] = field(default_factory=list)
 
     def add(self, files: list[File]) -> None:
         for name, content in files:
@@ -53,7 +55,7 @@ class Archives:
     def _member(self, archive: str, name: str, content: bytes) -> None:
         if archive not in self._open:
             path = self.root / archive
-            self._open[archive] = zipfile.ZipFile(path, "w") if archive.endswith(".zip") else _tar(path)
+            self._open[archive] = zipfile.ZipFile(path, "w") if path.suffix == ".zip" else self._tar(path)
         held = self._open[archive]
         if isinstance(held, zipfile.ZipFile):
             held.writestr(zipfile.ZipInfo(name, _STAMP), content, zipfile.ZIP_DEFLATED)
@@ -64,9 +66,11 @@ class Archives:
 
     def close(self) -> None:
         """Ends the archives; before it they cannot be read."""
-        for held in self._open.values():
+        for held in (*self._open.values(), *self._streams):
             held.close()
 
-
-def _tar(path: Path) -> tarfile.TarFile:
-    return tarfile.open(path, "w:gz" if path.suffix == ".tgz" else "w")
+    def _tar(self, path: Path) -> tarfile.TarFile:
+        if path.suffix == ".tar":
+            return tarfile.open(path, "w")
+        self._streams.append(gzip.GzipFile(path, "wb", mtime=0))  # tarfile's own would write the time
+        return tarfile.open(fileobj=self._streams[-1], mode="w")

@@ -1,4 +1,4 @@
-"""Scenes: pure functions of (seed, index, size), labels that match the picture, a writer that leaves nothing half done."""
+"""Scenes: pure functions of (seed, index, size), labels that match, a writer that leaves nothing half done."""
 
 from __future__ import annotations
 
