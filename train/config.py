@@ -7,6 +7,7 @@ with the dotted key, the value and what was expected.
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ingest.errors import UserError, nearest
 from pipeline.augment import Augment
+from train import checks
 from train.losses import LossConfig
 from train.optimizers import OptimizerConfig
 from train.schedules import ScheduleConfig
@@ -43,6 +45,10 @@ class DataConfig:
     """Decoding and warping threads per rank; 0: this rank's share of the cores."""
     prefetch: int = 2
     """Batches made ahead."""
+
+    def __post_init__(self) -> None:
+        for key, low in {"batch_size": 1, "val_batch_size": 1, "threads": 0, "prefetch": 1}.items():
+            checks.whole(f"data.{key}", getattr(self, key), low)
 
 
 @dataclass
@@ -90,6 +96,18 @@ class TrainConfig:
     pictures: int = 4
     """Validation images shown in TensorBoard."""
 
+    def __post_init__(self) -> None:
+        for key, low in {
+            "steps": 0,
+            "val_every_steps": 0,
+            "save_every_steps": 0,
+            "log_every": 1,
+            "pictures": 0,
+        }.items():
+            checks.whole(f"train.{key}", getattr(self, key), low)
+        for key in ("epochs", "val_every_epochs"):
+            checks.number(f"train.{key}", getattr(self, key), "[0, inf)")
+
 
 @dataclass
 class Recipe:
@@ -130,6 +148,11 @@ def load(recipe: str, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
         raise UserError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise UserError(f"recipe {path} holds {type(raw).__name__}, expected sections such as `net:` and `data:`")
+    given = {override.partition("=")[0] for override in overrides}
+    # A length given on the command line replaces the recipe's, in whichever of the two units.
+    for length, other in (("train.steps", "train.epochs"), ("train.epochs", "train.steps")):
+        if length in given and other not in given:
+            overrides = [*overrides, f"{other}=0"]
     for override in overrides:
         _apply(raw, override)
     return parse(raw)
@@ -193,23 +216,16 @@ def _names(kind: type) -> list[str]:
 
 
 def _plain(message: str) -> str:
+    message = re.sub(
+        r"\w+ should have at (?:most|least) (\d+) items? after validation, not (\d+)", r"\2 items", message
+    )
     return message.replace("Input should be", "expected").replace("Value error, ", "")
 
 
 def _check(recipe: Recipe) -> None:
     """What no section can know alone."""
     data, train = recipe.data, recipe.train
-    positive = {"data.batch_size": data.batch_size, "data.val_batch_size": data.val_batch_size}
-    positive |= {"data.prefetch": data.prefetch, "train.log_every": train.log_every}
-    for key, value in positive.items():
-        if value < 1:
-            raise UserError(f"{key} = {value}: expected 1 or more")
-    counts: dict[str, float] = {"data.threads": data.threads, "train.steps": train.steps, "train.epochs": train.epochs}
-    counts |= {"train.val_every_steps": train.val_every_steps, "train.val_every_epochs": train.val_every_epochs}
-    counts |= {"train.save_every_steps": train.save_every_steps, "train.pictures": train.pictures, "seed": recipe.seed}
-    for key, value in counts.items():
-        if value < 0:
-            raise UserError(f"{key} = {value}: expected 0 or more")
+    checks.whole("seed", recipe.seed, 0)
     if bool(train.steps) == bool(train.epochs):
         raise UserError(
             f"train.steps = {train.steps} and train.epochs = {train.epochs:g}: give one of them and leave the other 0"
