@@ -27,9 +27,13 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("unet", {"backbone": "resnet18"}),
     ("upernet", {"backbone": "resnet18", "aux": True, "channels": 64}),
 ]
-# a big one: half a gigabyte of weights
+# half a gigabyte of weights each
 SLOW_CASES: list[tuple[str, dict[str, Any]]] = [("fcn", {"skips": skips}) for skips in (0, 1, 2)]
-IDS = ["-".join([name, *(str(v) for v in options.values())]) for name, options in CASES]
+PARAMS = [
+    pytest.param(case, id="-".join([case[0], *(str(v) for v in case[1].values())]), marks=marks)
+    for cases, marks in ((CASES, []), (SLOW_CASES, [pytest.mark.slow]))
+    for case in cases
+]
 CLASSES = 5
 
 
@@ -38,7 +42,7 @@ def images(batch: int = 2, height: int = 64, width: int = 96) -> torch.Tensor:
     return torch.randn(batch, 3, height, width, generator=generator).contiguous(memory_format=torch.channels_last)
 
 
-@pytest.fixture(scope="module", params=CASES, ids=IDS)
+@pytest.fixture(scope="module", params=PARAMS)
 def case(request: pytest.FixtureRequest) -> tuple[nets.Net, dict[str, Any]]:
     name, options = request.param
     torch.manual_seed(0)

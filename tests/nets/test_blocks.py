@@ -1,0 +1,97 @@
+"""The shared pieces against torch's own, or against their definition."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import nets
+from nets.blocks import BilinearDeconv, Double
+from nets.duc import hdc_rates
+from nets.encoders import Encoder
+from nets.net import spread_like
+from nets.ppm import region_means
+from nets.unpool import max_pool, max_unpool
+
+
+def images(height: int, width: int, channels: int) -> torch.Tensor:
+    return torch.randn(2, channels, height, width, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("size", [(6, 6), (13, 17), (5, 64), (1, 2)])
+def test_region_means_are_adaptive_pooling(size: tuple[int, int]) -> None:
+    features = images(*size, 8)
+    for bins, means in zip((1, 2, 3, 6), region_means(features, (1, 2, 3, 6)), strict=True):
+        torch.testing.assert_close(means, F.adaptive_avg_pool2d(features, bins))
+
+
+def test_deconvolution_starts_as_bilinear() -> None:
+    scores = images(7, 9, 5)
+    ours, bilinear = BilinearDeconv(5)(scores), Double()(scores)
+    torch.testing.assert_close(ours[..., 1:-1, 1:-1], bilinear[..., 1:-1, 1:-1])
+
+
+def test_unpooling_is_torchs() -> None:
+    features = images(8, 12, 3)
+    pooled, switches = max_pool(features)
+    expected, indices = F.max_pool2d(features, 2, return_indices=True)
+    assert torch.equal(pooled, expected)
+    assert torch.equal(max_unpool(pooled, switches), F.max_unpool2d(expected, indices, 2))
+
+
+def test_ties_go_to_the_first_as_in_torch() -> None:
+    features = torch.zeros(1, 1, 4, 4)
+    features[0, 0, 0, 1] = features[0, 0, 1, 0] = 1.0
+    pooled, switches = max_pool(features)
+    expected, indices = F.max_pool2d(features, 2, return_indices=True)
+    assert torch.equal(max_unpool(pooled + 1, switches), F.max_unpool2d(expected + 1, indices, 2))
+
+
+def test_unpooling_passes_gradients_to_the_maxima_only() -> None:
+    features = images(4, 4, 1).requires_grad_()
+    pooled, switches = max_pool(features)
+    max_unpool(pooled, switches).sum().backward()
+    assert features.grad is not None
+    assert features.grad.sum() == pooled.numel()
+    assert torch.equal(features.grad != 0, max_unpool(torch.ones_like(pooled), switches) != 0)
+
+
+def test_spreading_is_channels_last() -> None:
+    cell, other = images(1, 1, 8), images(5, 7, 3)
+    spread = spread_like(cell, other)
+    assert spread.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(spread, cell.expand(2, 8, 5, 7))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("bigger", ([1, 2, 5, 9] * 5 + [1, 2, 5], [5, 9, 17])),
+        ("rf", ([1, 2, 3] * 7 + [2, 2], [3, 4, 5])),
+        ("conv", ([2] * 23, [4, 4, 4])),
+    ],
+)
+def test_hdc_rates_of_resnet101(pattern: str, expected: tuple[list[int], list[int]]) -> None:
+    assert (hdc_rates(pattern, 23, 0), hdc_rates(pattern, 3, 1)) == expected
+
+
+def test_hdc_is_set_in_the_encoder() -> None:
+    net = nets.build("duc", 3, backbone="resnet18", hdc="bigger")
+    assert [block.conv2.dilation[0] for block in net.encoder.model.layer4] == [5, 9]
+    with pytest.raises(nets.NetError, match="did you mean 'bigger'"):
+        nets.build("duc", 3, backbone="resnet18", hdc="biger")
+    with pytest.raises(nets.NetError, match="goes with a ResNet"):
+        nets.build("duc", 3, backbone="mobilenetv4_conv_small", hdc="bigger")
+
+
+@pytest.mark.parametrize("stride", [8, 16])
+def test_densenet_dilates_without_changing_its_weights(stride: int) -> None:
+    plain, dilated = Encoder("densenet121"), Encoder("densenet121", output_stride=stride)
+    dilated.load_state_dict(plain.state_dict())
+    assert dilated.strides == [2, 4, 8, 16, 32][: stride.bit_length() - 1] + [stride] * (6 - stride.bit_length())
+    image = images(64, 64, 3)
+    with torch.no_grad():
+        finest = zip(plain.eval()(image), dilated.eval()(image), strict=True)
+        same = [torch.equal(a, b) for a, b in finest if a.shape == b.shape]
+    assert all(same)
