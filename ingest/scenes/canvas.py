@@ -73,8 +73,11 @@ class Canvas:
             if part.solid:
                 cv2.fillPoly(alpha, corners, 255, cv2.LINE_AA, _SHIFT)
         high, wide = bottom - top, right - left
-        texture = 1 + np.float32(grain) * noise.patch("stain", high, wide, 1 + high // 200, rng)
-        self.blend(window, rgb * texture[..., None], alpha * np.float32(1 / 255), kind, depth)
+        textured: np.ndarray = rgb
+        if high * wide > 80:
+            texture = 1 + np.float32(grain) * noise.patch("stain", high, wide, 1 + high // 200, rng)
+            textured = rgb * texture[..., None]
+        self.blend(window, textured, alpha * np.float32(1 / 255), kind, depth)
 
     def blend(
         self, window: tuple[int, int, int, int], rgb: np.ndarray, alpha: np.ndarray, kind: Kind, depth: float

@@ -63,6 +63,11 @@ def facade(
             rectangle(0, base - 0.12, length, base + 0.1, colour * 1.16)
         if shop and number == 0:
             continue
+        if scale < 1.6:  # too far for single windows: one band a floor
+            if style != "end":
+                low = base + sill * floor
+                rectangle(0.4, low, length - 0.4, low + tall * floor, glass * wide + colour * (1 - wide))
+            continue
         for column in range(bays):
             blank, bright, curtain = looks[number][column]
             if blank < (0.72 if style == "end" else 0.05):

@@ -93,6 +93,8 @@ def _asphalt(street: Street, x, z, across, along, rng: np.random.Generator) -> n
     shift = rng.uniform(0, noise.SIDE, 2)
     base = rng.uniform(78, 150) * (_GREY + rng.normal(0, 0.02, 3))
     tone = 1 + 0.10 * _texture("grain", x, z, 22, along, shift) + 0.07 * _texture("stain", x, z, 5, along * 0.3, shift)
+    if across.min() < 0.006:  # large pictures show the single stones
+        tone += 0.09 * _texture("grain", x, z, 90, along, shift)
     if street.lanes:  # two darker tracks a lane, where the tyres run
         lane = (2 * (street.road - street.parking)) / street.lanes
         phase = np.mod(x + street.road, lane) / lane

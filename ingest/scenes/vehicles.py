@@ -75,10 +75,10 @@ class Pose:
 class _Builder:
     """Collects the visible, lit faces of one vehicle."""
 
-    def __init__(self, canvas: Canvas, light: Light, pose: Pose, close: bool) -> None:
+    def __init__(self, canvas: Canvas, light: Light, pose: Pose, pixels: float) -> None:
         self.camera, self.light, self.pose = canvas.camera, light, pose
         self.parts: list[Part] = []
-        self.close = close  # near enough for small details to show
+        self.close, self.far = pixels > 9, pixels < 5  # small details show; hardly more than a dot
         lens = np.array((self.camera.x, self.camera.y, 0.0))
         delta = lens - np.array((pose.x, 0, pose.z))
         sin, cos = np.sin(pose.heading), np.cos(pose.heading)
@@ -160,7 +160,7 @@ def vehicle(canvas: Canvas, light: Light, kind: Kind, pose: Pose, rng: np.random
     if not canvas.camera.sees(pose.x, pose.z, size_of(kind)[0] / 2 + 0.5):
         return
     depth = canvas.camera.distance(pose.x, pose.z)
-    builder = _Builder(canvas, light, pose, close=canvas.camera.focal * 1.5 > 9 * depth)
+    builder = _Builder(canvas, light, pose, pixels=1.5 * canvas.camera.focal / max(depth, 1))
     paint = np.array(_PAINTS[rng.integers(len(_PAINTS))]) * rng.uniform(0.85, 1.1) + rng.normal(0, 5, 3)
     draw = {Kind.CAR: _car, Kind.VAN: _van, Kind.TRUCK: _truck, Kind.BUS: _bus, Kind.TRAM: _bus}[kind]
     draw(builder, kind, paint, rng)
@@ -189,15 +189,19 @@ def _lamps(builder: _Builder, half: float, width: float, low: float, high: float
 
 def _car(builder: _Builder, kind: Kind, paint: np.ndarray, rng: np.random.Generator) -> None:
     body, cabin = _CARS[rng.integers(len(_CARS))]
+    if builder.far:
+        body = ((body[0][0], 0.1), *body[1:-1], (body[-1][0], 0.1))  # down to where wheels and shadow would be
     half, width = body[-1][0], 1.78
     glass = _GLASS * rng.uniform(0.7, 1.5) + builder.light.horizon * rng.uniform(0.02, 0.22)
-    _under(builder, 2 * half, width, body[0][1])
+    if not builder.far:
+        _under(builder, 2 * half, width, body[0][1])
     builder.prism(body, width, width, paint)
     if builder.close:
         builder.on_side(_rect(-half + 0.1, body[0][1], half - 0.1, body[0][1] + 0.1), width, paint * 0.5)
         builder.on_side(_rect(-0.45, body[0][1] + 0.1, -0.42, cabin[0][1]), width, paint * 0.62)
         _lamps(builder, half + 0.03, width, 0.62, 0.8)
-    builder.wheels((-half + 0.75, half - 0.78), 0.33, width + 0.02)  # before the cabin: nothing of it is below them
+    if not builder.far:
+        builder.wheels((-half + 0.75, half - 0.78), 0.33, width + 0.02)
     builder.prism(cabin, width - 0.06, width - 0.36, paint)
     points = np.array(cabin)
     middle = points.mean(0)

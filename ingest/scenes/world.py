@@ -158,8 +158,8 @@ def _pavement(street: Street, side: int, busy: float, rng: np.random.Generator) 
         if free(z):
             things.append(_stand(street, x, z, painter, radius, height, *extra))
 
-    for _ in range(rng.poisson(7 * busy)):  # people, often in twos and threes
-        z, x = rng.uniform(3.5, 60), side * rng.uniform(street.road + 0.4, street.outer(side) - 0.2)
+    for _ in range(rng.poisson(8 * busy)):  # people, often in twos and threes
+        z, x = 3.5 + 50 * rng.random() ** 1.7, side * rng.uniform(street.road + 0.4, street.outer(side) - 0.2)
         for number in range(rng.choice([1, 2, 3], p=[0.68, 0.24, 0.08])):
             if free(z):
                 things.append(_person(street, x + 0.6 * number * -side, z + rng.uniform(-0.2, 0.3)))

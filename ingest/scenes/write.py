@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,13 +83,24 @@ def _counts(layout: Layout, counts: dict[str, int]) -> dict[str, int]:
 
 def _draw(layout: str, jobs: list[Job], workers: int | None) -> Iterator[list[File]]:
     """Each job's files, in the jobs' order."""
-    count = min(len(jobs), workers or len(os.sched_getaffinity(0)))
+    # a process takes as long to start as it takes to draw a handful of scenes
+    count = min(1 + len(jobs) // 8, workers or len(os.sched_getaffinity(0)))
     if count <= 1:
-        yield from (LAYOUTS[layout].files(job) for job in jobs)
+        threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)  # the pictures are too small to share among threads
+        try:
+            yield from (LAYOUTS[layout].files(job) for job in jobs)
+        finally:
+            cv2.setNumThreads(threads)
         return
-    # spawn: a forked child would inherit the locks of OpenCV's threads; one thread each: the processes fill the cores
-    with multiprocessing.get_context("spawn").Pool(count, cv2.setNumThreads, (1,)) as pool:
+    # spawn: a forked child would inherit the locks of OpenCV's threads
+    with multiprocessing.get_context("spawn").Pool(count, _start_worker) as pool:
         yield from pool.imap(_files, [(layout, job) for job in jobs], chunksize=2)
+
+
+def _start_worker() -> None:
+    cv2.setNumThreads(1)  # the processes fill the cores
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
 
 
 def _files(work: tuple[str, Job]) -> list[File]:

@@ -58,8 +58,13 @@ def lines(names: list[str]) -> bytes:
 
 
 def files(job: Job) -> list[File]:
-    """The JPEG, and for all but test the palette mask."""
-    drawn, name = job.draw_varied(), stem(job.split, job.index)
+    """The JPEG, and the palette mask where VOC has one."""
+    return files_of(job, job.draw_varied())
+
+
+def files_of(job: Job, drawn: Scene) -> list[File]:
+    """The same, of a scene already drawn."""
+    name = stem(job.split, job.index)
     out = [(f"{ROOT}/JPEGImages/{name}.jpg", quirks.jpeg(drawn.image, job.index))]
     if job.split in ("train", "val"):
         ids = quirks.label(mask(drawn), job.index, nothing=0)

@@ -41,11 +41,10 @@ def _aug_lists(counts: dict[str, int]) -> list[File]:
 
 
 def _sbd_files(job: Job) -> list[File]:
-    name = voc.stem(job.split, job.index)
-    out = voc.files(job)
+    drawn, name = job.draw_varied(), voc.stem(job.split, job.index)
+    out = voc.files_of(job, drawn)
     if job.split == "test":
         return out
-    drawn = job.draw_varied()
     ids = quirks.label(voc.TABLE[drawn.kinds], job.index, nothing=0)  # SBD has no border
     present = np.unique(ids[ids > 0]).reshape(-1, 1)
     truth = {"Segmentation": ids, "CategoriesPresent": present}
