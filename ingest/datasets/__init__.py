@@ -1,0 +1,1 @@
+"""One file a dataset: its facts, and how its files pair up."""

@@ -1,0 +1,163 @@
+"""Any folder of images and masks, described by a small YAML spec: `python -m ingest folder SRC --spec dataset.yaml`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ingest.errors import UserError, nearest
+from ingest.labels import Color, LabelMap, voc_palette
+from ingest.manifest import IGNORE
+from ingest.raw import Pair, RawDataset, choose_splits
+from ingest.sources import Tree
+
+SHIPPED = Path(__file__).parent.parent / "specs"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """dataset.yaml, checked. `ingest/specs/camvid.yaml` explains each key."""
+
+    name: str
+    classes: list[str]
+    palette: list[Color]
+    labels: LabelMap
+    splits: dict[str, tuple[str, str | None]]  # name -> glob of images, glob of labels
+    path: str = field(default="")
+
+
+def find(src: Path, spec: Spec, splits: Sequence[str] = ()) -> RawDataset:
+    """Pairs the spec's files. Raises UserError on an empty split, an image without label, two labels for one image."""
+    tree = Tree(src)
+    names = choose_splits(splits, list(spec.splits))
+    paired = {name: _pair(tree, spec, name) for name in names}
+    return RawDataset(spec.name, spec.classes, spec.palette, spec.labels, paired)
+
+
+def _pair(tree: Tree, spec: Spec, split: str) -> list[Pair]:
+    """Pairs by what the wildcards stand for, never by order."""
+    image_glob, label_glob = spec.splits[split]
+    images = tree.match(image_glob)
+    if not images:
+        raise UserError(
+            f"split {split!r}: no file below {tree.root} matches {image_glob!r} (there are: {tree.describe()}): "
+            f"give the right folder, or mend the glob in {spec.path}"
+        )
+    if label_glob is None:
+        return [Pair(tree.source(name), None) for name in images]
+    labels: dict[str, str] = {}
+    for name, text in tree.match(label_glob).items():
+        if text in labels:
+            raise UserError(
+                f"{labels[text]} and {name} are both labels of {text!r}: make {label_glob!r} match one of them"
+            )
+        labels[text] = name
+    taken: dict[str, str] = {}
+    pairs = []
+    for name, text in images.items():
+        if text not in labels:
+            raise UserError(
+                f"{name} has no label: no file matches {label_glob!r} with {text!r} "
+                f"({len(images)} images, {len(labels)} labels): add the label or remove the image"
+            )
+        if text in taken:
+            raise UserError(f"{taken[text]} and {name} would share the label {labels[text]}: remove one of them")
+        taken[text] = name
+        pairs.append(Pair(tree.source(name), tree.source(labels[text])))
+    return pairs
+
+
+def load_spec(name_or_path: str) -> Spec:
+    """Reads a spec file, or a shipped one by its name. Raises UserError naming the file and the key at fault."""
+    path = Path(name_or_path)
+    if not path.suffix and not path.exists():
+        path = SHIPPED / f"{name_or_path}.yaml"
+    if not path.is_file():
+        shipped = sorted(file.stem for file in SHIPPED.glob("*.yaml"))
+        raise UserError(f"--spec {name_or_path}: no such file; write one, or name a shipped one: {', '.join(shipped)}")
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    return _check(raw, str(path))
+
+
+def _check(raw: Any, path: str) -> Spec:
+    _known(raw, ("name", "classes", "palette", "ids", "ignore", "splits"), path, "the spec")
+    for key in ("name", "classes", "splits"):
+        if not raw.get(key):
+            raise UserError(f"{path}: {key!r} is missing; ingest/specs/camvid.yaml is an example")
+    name, classes = str(raw["name"]), raw["classes"]
+    if not isinstance(classes, list) or not 1 <= len(classes) < IGNORE or len(set(map(str, classes))) < len(classes):
+        raise UserError(f"{path}: 'classes' must be a list of 1 to 254 different names, not {classes!r}")
+    classes = [str(one) for one in classes]
+    if "/" in name or name.startswith("."):
+        raise UserError(f"{path}: name {name!r} names the output folder: use letters, digits, '_' and '-'")
+    return Spec(name, classes, _palette(raw, len(classes), path), _labels(raw, classes, path), _splits(raw, path), path)
+
+
+def _palette(raw: dict[str, Any], count: int, path: str) -> list[Color]:
+    palette = raw.get("palette")
+    if palette is None:
+        return voc_palette(count + 1)[1:]  # without black, which reads as "nothing"
+    if not isinstance(palette, list) or len(palette) != count:
+        raise UserError(f"{path}: 'palette' must be a list of {count} colours, one a class")
+    for color in palette:
+        if not (
+            isinstance(color, list) and len(color) == 3 and all(isinstance(v, int) and 0 <= v <= 255 for v in color)
+        ):
+            raise UserError(f"{path}: palette colour {color!r} must be [red, green, blue], each 0..255")
+    return [(r, g, b) for r, g, b in palette]
+
+
+def _labels(raw: dict[str, Any], classes: list[str], path: str) -> LabelMap:
+    given = raw.get("ids")
+    ids: dict[int, int] = {}
+    if given is None:
+        ids = {index: index for index in range(len(classes))}
+    elif not isinstance(given, dict):
+        raise UserError(f"{path}: 'ids' must map mask values to class names, as in {{0: {classes[0]}}}")
+    else:
+        for value, target in given.items():
+            if str(target) not in classes:
+                raise UserError(f"{path}: ids: {value}: no class {target!r}{nearest(str(target), classes)}")
+            ids[_value(value, path)] = classes.index(str(target))
+    ignore = raw.get("ignore") or []
+    for value in ignore if isinstance(ignore, list) else [ignore]:
+        if _value(value, path) in ids and (given is not None or value < len(classes)):
+            raise UserError(f"{path}: the value {value} is both a class and ignored: drop it from one of them")
+        ids[value] = IGNORE
+    return LabelMap({IGNORE: IGNORE} | ids, {})
+
+
+def _value(value: Any, path: str) -> int:
+    if not isinstance(value, int) or not 0 <= value <= 65535:
+        raise UserError(f"{path}: mask value {value!r} must be a whole number, 0..65535")
+    return value
+
+
+def _splits(raw: dict[str, Any], path: str) -> dict[str, tuple[str, str | None]]:
+    splits = raw["splits"]
+    if not isinstance(splits, dict):
+        raise UserError(f"{path}: 'splits' must map names to globs, as in train: {{images: a/*.jpg, labels: b/*.png}}")
+    found: dict[str, tuple[str, str | None]] = {}
+    for name, globs in splits.items():
+        if not str(name).replace("_", "").replace("-", "").isalnum():
+            raise UserError(f"{path}: split name {name!r} names files: use letters, digits, '_' and '-'")
+        _known(globs, ("images", "labels"), path, f"split {name!r}")
+        if "images" not in globs:
+            raise UserError(f"{path}: split {name!r} has no 'images' glob")
+        found[str(name)] = (str(globs["images"]), None if globs.get("labels") is None else str(globs["labels"]))
+    return found
+
+
+def _known(raw: Any, keys: Sequence[str], path: str, what: str) -> None:
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: {what} must be a mapping with the keys {', '.join(keys)}, not {raw!r}")
+    for key in raw:
+        if key not in keys:
+            raise UserError(f"{path}: {what} has an unknown key {key!r}{nearest(str(key), keys)}")
