@@ -41,7 +41,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]
     try:
         # weights_only: a pickle that would run code is refused
         state = torch.load(path, map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, AttributeError) as error:
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, AttributeError) as error:
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
         raise UserError(f"{path} is no checkpoint of segrail, or is damaged ({reason}): use another one") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:

@@ -71,7 +71,7 @@ class Tracker:
     def picture(self, step: int, name: str, picture: np.ndarray) -> None:
         """A TensorBoard image, uint8 [H, W, 3]."""
         if self.folder is not None:
-            self._board.add_image(name, torch.from_numpy(np.ascontiguousarray(picture)), step, dataformats="HWC")
+            self._board.add_image(name, torch.from_numpy(picture.copy()), step, dataformats="HWC")
 
     def text(self, name: str, text: str) -> None:
         """A TensorBoard text, shown as code."""

@@ -1,0 +1,78 @@
+"""Checkpoints: whole or not at all, and only ours."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from ingest.errors import UserError
+from train import checkpoint
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoints" / "last.pt"
+    checkpoint.save(path, {"model": {"w": torch.arange(3)}, "step": 5, "best": None})
+    state = checkpoint.load(path)
+    assert state["step"] == 5 and state["best"] is None and torch.equal(state["model"]["w"], torch.arange(3))
+
+
+def test_a_full_disk_keeps_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, {"step": 1})
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        checkpoint.save(path, {"step": 2})
+    monkeypatch.undo()
+    assert checkpoint.load(path)["step"] == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_foreign_files_are_refused_without_running_them(tmp_path: Path) -> None:
+    path = tmp_path / "x.pt"
+    with pytest.raises(UserError, match="does not exist"):
+        checkpoint.load(path)
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(UserError, match="no checkpoint of segrail"):
+        checkpoint.load(path)
+    torch.save({"step": 3}, path)
+    with pytest.raises(UserError, match="expected 'segrail-checkpoint-1'"):
+        checkpoint.load(path)
+
+    trap = tmp_path / "ran"
+
+    class Payload:
+        def __reduce__(self):
+            return (trap.touch, ())
+
+    path.write_bytes(pickle.dumps(Payload()))
+    with pytest.raises(UserError, match="no checkpoint of segrail"):
+        checkpoint.load(path)
+    torch.save({"format": checkpoint.FORMAT, "x": Payload()}, path)
+    with pytest.raises(UserError, match="no checkpoint of segrail"):
+        checkpoint.load(path)
+    assert not trap.exists()
+
+
+def test_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, {"model": {"w": torch.zeros(10000)}})
+    path.write_bytes(path.read_bytes()[:-5000])
+    with pytest.raises(UserError, match="is damaged"):
+        checkpoint.load(path)
+
+
+def test_latest_run_is_the_newest_with_a_checkpoint(tmp_path: Path) -> None:
+    assert checkpoint.latest_run(tmp_path / "none") is None
+    for name in ("2026-01-01_00-00-00", "2026-01-02_00-00-00"):
+        checkpoint.save(tmp_path / name / "checkpoints" / "last.pt", {"step": 1})
+    (tmp_path / "2026-01-03_00-00-00").mkdir()
+    assert checkpoint.latest_run(tmp_path).name == "2026-01-02_00-00-00"

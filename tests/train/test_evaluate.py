@@ -1,0 +1,130 @@
+"""Evaluation and prediction through the commands, as a user runs them; the same numbers at any world size."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import ROOT
+from tests.shard_folder import smooth_scene, write_shards
+from train import checkpoint, config
+from train.distributed import ranks
+from train.loop import Run
+
+
+@pytest.fixture(scope="module")
+def trained(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """best.pt of a short run on the toy scenes."""
+    folder = tmp_path_factory.mktemp("trained")
+    raw = {
+        "data": {"path": str(toy), "batch_size": 4},
+        "augment": {"crop": [32, 32], "base_size": 48},
+        "net": {"name": "enet"},
+        "optimizer": {"name": "adamw", "lr": 0.005},
+        "train": {"steps": 12, "val_every_steps": 6, "device": "cpu"},
+    }
+    with ranks("cpu") as world:
+        Run(config.parse(raw), world, folder).train()
+    return folder / "checkpoints" / "best.pt"
+
+
+def call(*command: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, env=environment)
+
+
+def test_two_ranks_and_other_batches_give_the_same_digits(trained: Path, tmp_path: Path) -> None:
+    found = []
+    launches = [["-m"], ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]]
+    for number, launch in enumerate(launches):
+        out = tmp_path / f"{number}.json"
+        done = call(*launch, "train.evaluate", "--checkpoint", str(trained), "--json", str(out))
+        assert done.returncode == 0, done.stderr
+        assert "mIoU" in done.stdout and done.stdout.count("class0") == 1
+        found.append(json.loads(out.read_text()))
+    speedless = [{key: value for key, value in one.items() if key != "images_per_second"} for one in found]
+    assert speedless[0] == speedless[1]
+    assert found[0]["images"] == 5
+    # every labelled pixel of the five scenes was judged, once
+    sizes = [(40, 56), (48, 48), (37, 61)]
+    labelled = sum((smooth_scene(*sizes[i % 3], seed=100 + i)[1] != 255).sum() for i in range(5))
+    assert np.sum(found[0]["confusion"]) == labelled
+
+
+def test_evaluation_agrees_with_its_own_predictions(trained: Path, toy: Path, tmp_path: Path) -> None:
+    """predict on the same images as plain files, counted by hand, gives evaluate's IoUs; and its sheet is written."""
+    sizes = [(40, 56), (48, 48), (37, 61)]
+    (tmp_path / "images" / "deep").mkdir(parents=True)
+    for i in range(5):
+        Image.fromarray(smooth_scene(*sizes[i % 3], seed=100 + i)[0]).save(tmp_path / "images" / "deep" / f"{i}.png")
+    out = tmp_path / "out"
+    done = call(
+        "-m", "train.predict", "--checkpoint", str(trained), "--images", str(tmp_path / "images"), "--out", str(out)
+    )
+    assert done.returncode == 0, done.stderr
+    matrix = np.zeros((5, 5), dtype=np.int64)
+    for i in range(5):
+        mask = Image.open(out / "masks" / "deep" / f"{i}.png")
+        assert mask.mode == "P" and mask.getpalette()[:3] == [70, 130, 180]
+        label, prediction = smooth_scene(*sizes[i % 3], seed=100 + i)[1], np.asarray(mask)
+        np.add.at(matrix, (label[label != 255], prediction[label != 255]), 1)
+        assert (out / "overlays" / "deep" / f"{i}.jpg").exists()
+    sheet, scores = tmp_path / "sheet.png", tmp_path / "val.json"
+    done = call(
+        *["-m", "train.evaluate", "--checkpoint", str(trained), "--data", str(toy), "--batch-size", "2"],
+        *["--sheet", str(sheet), "-n", "3", "--json", str(scores)],
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(scores.read_text())
+    assert found["confusion"] == matrix.tolist()
+    intersection, union = np.diag(matrix), matrix.sum(0) + matrix.sum(1) - np.diag(matrix)
+    expected = [float(i / u) if u else None for i, u in zip(intersection, union, strict=True)]
+    assert list(found["iou"].values()) == pytest.approx(expected)
+    assert Image.open(sheet).size[1] > 3 * 180
+
+
+def test_mistakes_are_one_line_and_exit_2(trained: Path, tmp_path: Path) -> None:
+    other = write_shards(tmp_path / "other", {"val": [smooth_scene(32, 32, 1)]}, num_classes=7)
+    cases = [
+        (["--checkpoint", "/nowhere.pt"], "checkpoint /nowhere.pt does not exist"),
+        (["--checkpoint", str(trained), "--split", "vl"], "did you mean 'val'"),
+        (["--checkpoint", str(trained), "--data", str(other)], "differ first at class 5 (none against 'class5')"),
+    ]
+    for arguments, message in cases:
+        done = call("-m", "train.evaluate", *arguments)
+        assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+    junk = tmp_path / "junk.jpg"
+    junk.write_bytes(b"junk")
+    for images, message in ((str(junk), "is no readable image"), ("/nowhere", "does not exist")):
+        done = call(
+            "-m", "train.predict", "--checkpoint", str(trained), "--images", images, "--out", str(tmp_path / "o")
+        )
+        assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_torchrun_trains_and_resumes_with_another_world_size(toy: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        f"name: r\noutput: {tmp_path}/saved\ndata: {{path: {toy}, batch_size: 2}}\n"
+        "augment: {crop: [32, 32], base_size: 48}\nnet: {name: enet}\n"
+        "train: {steps: 4, val_every_steps: 4, device: cpu}\n"
+    )
+    two = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = call(*two, "-m", "train", "--cfg", str(recipe), "train.save_every_steps=2")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("run folder") == 2  # one rank speaks: at the start and at the end
+    (last,) = tmp_path.glob("saved/r/*/checkpoints/last.pt")
+    assert checkpoint.load(last)["loader"]["position"] == 4 or checkpoint.load(last)["loader"]["epoch"] == 1
+    done = call("-m", "train", "--cfg", str(recipe), "--resume", "auto", "train.steps=6", "data.batch_size=4")
+    assert done.returncode == 0, done.stderr
+    assert "from step 4 of" in done.stdout
+    assert checkpoint.load(last)["step"] == 6

@@ -1,0 +1,163 @@
+"""The loop learns, resumes bit for bit, survives a full disk, and stops at NaN with the last good checkpoint."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ingest.errors import UserError
+from train import checkpoint, config
+from train.distributed import Ranks, ranks
+from train.loop import Run, Summary
+
+
+@pytest.fixture
+def world():
+    with ranks("cpu") as found:
+        yield found
+
+
+def start(raw: dict[str, Any], world: Ranks, folder: Path, state: dict[str, Any] | None = None) -> tuple[Run, Summary]:
+    run = Run(config.parse(raw), world, folder, state)
+    return run, run.train()
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in run.net.state_dict().items()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def log(folder: Path, kind: str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["kind"] == kind]
+
+
+def test_a_run_learns_and_leaves_its_folder(raw_recipe: dict, world: Ranks, tmp_path: Path) -> None:
+    raw_recipe["train"] |= {"steps": 24, "val_every_steps": 12, "log_every": 4}
+    raw_recipe["optimizer"] = {"name": "adamw", "lr": 0.005}
+    folder = tmp_path / "run"
+    _, summary = start(raw_recipe, world, folder)
+    losses = [line["loss"] for line in log(folder, "train")]
+    assert losses[-1] < 0.8 * losses[0]
+    assert summary.step == 24 and summary.last is not None and 0 < summary.best_miou <= 1
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"last.pt", "best.pt"}
+    assert [line["step"] for line in log(folder, "val")] == [12, 24]
+    assert 0 <= summary.wait_share < 1 and summary.images_per_second > 0
+    assert list(folder.glob("events.*"))
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5])
+def test_resuming_is_bit_identical(raw_recipe: dict, world: Ranks, tmp_path: Path, stop: int) -> None:
+    raw_recipe["optimizer"] = {"name": "adamw", "lr": 0.01}
+    whole, _ = start(raw_recipe, world, tmp_path / "whole")
+    short = Run(config.parse(raw_recipe), world, tmp_path / "cut")
+    original = short._one_step
+
+    def stops(*arguments: Any) -> Any:
+        if short.step == stop - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(*arguments)
+
+    short._one_step = stops  # type: ignore[method-assign]
+    assert short.train().step == stop
+    state = checkpoint.load(tmp_path / "cut" / "checkpoints" / "last.pt")
+    rest, summary = start(raw_recipe, world, tmp_path / "cut", state)
+    assert summary.step == 7
+    assert same(weights(whole), weights(rest))
+    last = [checkpoint.load(tmp_path / name / "checkpoints" / "last.pt") for name in ("whole", "cut")]
+    assert last[0]["loader"] == last[1]["loader"] and last[0]["best"] == last[1]["best"]
+
+
+def test_another_seed_gives_other_weights(raw_recipe: dict, world: Ranks, tmp_path: Path) -> None:
+    raw_recipe["train"] |= {"steps": 1, "val_every_steps": 9}
+    one, _ = start(raw_recipe, world, tmp_path / "a")
+    two, _ = start(raw_recipe | {"seed": 1}, world, tmp_path / "b")
+    assert not same(weights(one), weights(two))
+
+
+def test_accumulated_batches_equal_one_large_one(raw_recipe: dict, world: Ranks, tmp_path: Path) -> None:
+    """With batch norm out of the way, 2 x 2 crops make the step that 4 crops make."""
+    raw_recipe["train"] |= {"steps": 1, "val_every_steps": 9}
+    found = []
+    for batch, accumulate in ((4, 1), (2, 2)):
+        raw_recipe["data"] = raw_recipe["data"] | {"batch_size": batch}
+        raw_recipe["optimizer"] = {"lr": 0.1, "momentum": 0.0, "accumulate": accumulate}
+        run = Run(config.parse(raw_recipe), world, tmp_path / str(batch))
+        run.net.eval()
+        run.net.train = lambda mode=True, net=run.net: net  # type: ignore[method-assign]
+        for module in run.net.modules():
+            if hasattr(module, "logits"):
+                module.training = True  # typed output, statistics and dropout as in eval
+        run.train()
+        found.append(weights(run))
+    for key, tensor in found[0].items():
+        torch.testing.assert_close(found[1][key], tensor, rtol=2e-3, atol=2e-4, msg=key)
+
+
+def test_nan_stops_with_step_keys_and_a_checkpoint_from_before(raw_recipe: dict, world: Ranks, tmp_path: Path) -> None:
+    run = Run(config.parse(raw_recipe), world, tmp_path / "run")
+    original = run.loss.forward
+
+    def poisoned(logits: Any, labels: torch.Tensor) -> Any:
+        loss, parts = original(logits, labels)
+        bad = torch.tensor(float("nan") if run.step == 4 else 0.0)
+        return loss + bad, {**parts, "loss": parts["loss"] + bad}
+
+    run.loss.forward = poisoned  # type: ignore[method-assign]
+    with pytest.raises(UserError, match=r"not finite at step 5 .*batch: train-.*last\.pt is from before"):
+        run.train()
+    state = checkpoint.load(tmp_path / "run" / "checkpoints" / "last.pt")
+    assert state["step"] == 4
+    assert all(tensor.isfinite().all() for tensor in state["model"].values())
+
+
+def test_a_full_disk_does_not_stop_the_run(
+    raw_recipe: dict, world: Ranks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    _, summary = start(raw_recipe, world, tmp_path / "run")
+    assert summary.step == 7
+    assert "could not be written (No space left on device)" in capsys.readouterr().out
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused(raw_recipe: dict, world: Ranks, tmp_path: Path) -> None:
+    raw_recipe["train"] |= {"steps": 1, "val_every_steps": 9}
+    start(raw_recipe, world, tmp_path / "run")
+    state = checkpoint.load(tmp_path / "run" / "checkpoints" / "last.pt")
+    with pytest.raises(UserError, match=r"not of this net \(unet\)"):
+        Run(config.parse(raw_recipe | {"net": {"name": "unet"}}), world, tmp_path / "x", state)
+    other = state | {"dataset": state["dataset"] | {"classes": ["a", "b"]}}
+    with pytest.raises(UserError, match="trained on 2 classes"):
+        Run(config.parse(raw_recipe), world, tmp_path / "x", other)
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "message"),
+    [
+        ("data", {"path": "/nowhere"}, "does not exist"),
+        ("data", {"val": "vall"}, "no split 'vall'; did you mean 'val'"),
+        ("data", {"batch_size": 13}, "fewer than one global batch"),
+        ("net", {"name": "ennet"}, "did you mean 'enet'"),
+        ("net", {"name": "deeplabv3plus", "backbone": "resnet5000"}, "resnet"),
+    ],
+)
+def test_what_does_not_fit_is_named_before_training(
+    raw_recipe: dict, world: Ranks, tmp_path: Path, section: str, values: dict, message: str
+) -> None:
+    raw_recipe[section] = raw_recipe.get(section, {}) | values
+    with pytest.raises(UserError, match=message):
+        Run(config.parse(raw_recipe), world, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
