@@ -93,14 +93,15 @@ def _draw(layout: str, jobs: list[Job], workers: int | None) -> Iterator[list[Fi
         finally:
             cv2.setNumThreads(threads)
         return
-    # spawn: a forked child would inherit the locks of OpenCV's threads
-    with multiprocessing.get_context("spawn").Pool(count, _start_worker) as pool:
+    # workers inherit the blocked signal: Ctrl-C is the parent's alone to answer
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        # spawn: a forked child would inherit the locks of OpenCV's threads; one thread each, the processes are enough
+        pool = multiprocessing.get_context("spawn").Pool(count, cv2.setNumThreads, (1,))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with pool:
         yield from pool.imap(_files, [(layout, job) for job in jobs], chunksize=2)
-
-
-def _start_worker() -> None:
-    cv2.setNumThreads(1)  # the processes fill the cores
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
 
 
 def _files(work: tuple[str, Job]) -> list[File]:
