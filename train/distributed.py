@@ -59,6 +59,12 @@ class Ranks:
         dist.all_reduce(total)
         return bool(total.item())
 
+    def min_(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The least value over all ranks, in place."""
+        if self.world > 1:
+            dist.all_reduce(tensor, op=dist.ReduceOp.MIN)
+        return tensor
+
     def sum_(self, tensor: torch.Tensor) -> torch.Tensor:
         """Adds the tensor up over all ranks, in place."""
         if self.world > 1:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import signal
-import time
-from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 import nets
 from ingest.errors import UserError
-from pipeline.batch import Batch
 from pipeline.loader import EvalLoader, TrainLoader, available_threads
 from pipeline.shards import ShardSet
 from train import checkpoint, config, model, optimizers, provenance, schedules
@@ -24,6 +21,7 @@ from train.distributed import Ranks
 from train.evaluate import Evaluation, Showcase, evaluate
 from train.losses import SegmentationLoss
 from train.tracking import Tracker
+from train.window import Window
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ class Run:
         tracker.text("recipe", config.to_yaml(self.recipe))
         tracker.event(self.step, what="start", **provenance.versions())
         batches = iter(self.loader)
-        window = _Window(world, self.loader.batch_size * self.accumulate)
+        window = Window(world, self.loader.batch_size, self.accumulate)
         last: Evaluation | None = None
         self.net.train()
         while self.step < self.total_steps:
@@ -138,9 +136,10 @@ class Run:
                 world.broadcast_tensors(self.net.buffers())
             if validates:
                 last = self._validate(tracker)
-                window.pause()
             if saves or stops:
                 self._save("last", tracker)
+            if validates or saves:
+                window.restart()
             if stops:
                 tracker.event(self.step, what="stopped", signal=self._stop)
                 number = self._stop or signal.SIGTERM
@@ -158,7 +157,7 @@ class Run:
             window.wait_share,
         )
 
-    def _one_step(self, batches: Any, window: _Window) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    def _one_step(self, batches: Any, window: Window) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """One optimiser step. Returns the loss's parts and the gradient's norm, on the device."""
         recipe, world = self.recipe, self.world
         # Dropout is a function of (seed, step, rank), so that an interruption does not show.
@@ -168,7 +167,7 @@ class Run:
         optimizers.set_lr(self.optimizer, factor, momentum)
         totals: dict[str, torch.Tensor] = {}
         for part in range(self.accumulate):
-            batch: Batch = window.next(batches)
+            batch = window.next(batches)
             images = batch.images.to(world.device, non_blocking=True)
             assert batch.labels is not None
             labels = batch.labels.to(world.device, non_blocking=True)
@@ -188,13 +187,12 @@ class Run:
         self.optimizer.zero_grad(set_to_none=True)
         return totals, norm
 
-    def _log(self, tracker: Tracker, window: _Window) -> None:
+    def _log(self, tracker: Tracker, window: Window) -> None:
         """Meets the device, judges the losses since the last log, and writes them down. UserError on NaN."""
         values, bad_step = window.flush(self.step)
         if bad_step is not None:
-            keys = ", ".join(window.keys_of(bad_step, self.step))
             raise UserError(
-                f"the loss is not finite at step {bad_step} (this rank's batch: {keys}): "
+                f"the loss is not finite at step {bad_step} ({window.blame(bad_step, self.step)}): "
                 f"{self._last_good()}; lower optimizer.lr, set optimizer.clip_norm=1 or train.amp=off"
             )
         rate = {group["name"].replace("/", "_"): group["lr"] for group in self.optimizer.param_groups}
@@ -258,65 +256,3 @@ class Run:
         if self._stop is not None:
             raise KeyboardInterrupt  # asked twice: now
         self._stop = number
-
-
-class _Window:
-    """Times and sums since the last log; sums stay on the device until then."""
-
-    def __init__(self, world: Ranks, images_per_step: int) -> None:
-        self._world, self._images = world, images_per_step * world.world
-        self._sums: dict[str, torch.Tensor] = {}
-        self._first_bad = torch.full((), 2**62, dtype=torch.int64, device=world.device)
-        self._steps = self._all_steps = 0
-        self._wait = self._all_wait = self._all_time = 0.0
-        self._keys: deque[list[str]] = deque(maxlen=1000)
-        self._start = time.perf_counter()
-
-    def next(self, batches: Any) -> Batch:
-        """The next batch, the wait for it counted."""
-        start = time.perf_counter()
-        batch: Batch = next(batches)
-        self._wait += time.perf_counter() - start
-        self._keys.append(batch.keys)
-        return batch
-
-    def add(self, losses: dict[str, torch.Tensor], norm: torch.Tensor) -> None:
-        """One step's numbers; nothing here waits for the device."""
-        for name, value in {**losses, "gradient_norm": norm}.items():
-            self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value
-        now = torch.full_like(self._first_bad, self._steps)
-        self._first_bad = torch.where(losses["loss"].isfinite(), self._first_bad, self._first_bad.minimum(now))
-        self._steps += 1
-
-    def flush(self, step: int) -> tuple[dict[str, float], int | None]:
-        """Means over the window and all ranks, and the first step whose loss was not finite on this rank."""
-        names = sorted(self._sums)
-        means = torch.stack([self._sums[name].double() for name in names]) / (self._steps * self._world.world)
-        values = dict(zip(names, self._world.sum_(means).tolist(), strict=True))
-        first_bad = int(self._first_bad.item())
-        bad_step = step - self._steps + first_bad + 1 if first_bad < 2**62 else None
-        seconds = time.perf_counter() - self._start
-        values["images_per_second"] = self._steps * self._images / seconds
-        values["data_wait_share"] = self._wait / seconds
-        values["seconds_per_step"] = seconds / self._steps
-        self._all_steps, self._all_time = self._all_steps + self._steps, self._all_time + seconds
-        self._all_wait += self._wait
-        self._sums, self._steps, self._wait, self._start = {}, 0, 0.0, time.perf_counter()
-        return values, bad_step
-
-    def pause(self) -> None:
-        """Starts the clock anew: validation is no part of a step."""
-        self._start = time.perf_counter()
-
-    def keys_of(self, bad_step: int, step: int) -> list[str]:
-        """The keys of the batch of `bad_step`, when `step` steps are done."""
-        back = step - bad_step + 1
-        return self._keys[-back] if back <= len(self._keys) else ["no longer known"]
-
-    @property
-    def images_per_second(self) -> float:
-        return self._all_steps * self._images / self._all_time if self._all_time else 0.0
-
-    @property
-    def wait_share(self) -> float:
-        return self._all_wait / self._all_time if self._all_time else 0.0

@@ -1,0 +1,85 @@
+"""The training loop's clock and sums between two log steps."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Any
+
+import torch
+
+from pipeline.batch import Batch
+from train.distributed import Ranks
+
+_NEVER = 2**62  # of a step that has not gone wrong
+
+
+class Window:
+    """Times and sums since the last log; sums stay on the device until then."""
+
+    def __init__(self, world: Ranks, batch_size: int, parts: int) -> None:
+        """parts: batches a step (gradient accumulation)."""
+        self._world, self._parts, self._images = world, parts, batch_size * parts * world.world
+        self._sums: dict[str, torch.Tensor] = {}
+        self._first_bad = torch.full((), _NEVER, dtype=torch.int64, device=world.device)
+        self._steps = self._all_steps = self._window_start = 0
+        self._own_bad = _NEVER
+        self._wait = self._all_wait = self._all_time = 0.0
+        self._keys: deque[list[str]] = deque(maxlen=1000)
+        self._start = time.perf_counter()
+
+    def next(self, batches: Any) -> Batch:
+        """The next batch, the wait for it counted."""
+        start = time.perf_counter()
+        batch: Batch = next(batches)
+        self._wait += time.perf_counter() - start
+        self._keys.append(batch.keys)
+        return batch
+
+    def add(self, losses: dict[str, torch.Tensor], norm: torch.Tensor) -> None:
+        """One step's numbers; nothing here waits for the device."""
+        for name, value in {**losses, "gradient_norm": norm}.items():
+            self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value
+        now = torch.full_like(self._first_bad, self._steps)
+        self._first_bad = torch.where(losses["loss"].isfinite(), self._first_bad, self._first_bad.minimum(now))
+        self._steps += 1
+
+    def flush(self, step: int) -> tuple[dict[str, float], int | None]:
+        """Means over the window and all ranks, and the first step whose loss was not finite on any."""
+        names = sorted(self._sums)
+        means = torch.stack([self._sums[name].double() for name in names]) / (self._steps * self._world.world)
+        values = dict(zip(names, self._world.sum_(means).tolist(), strict=True))
+        self._own_bad = int(self._first_bad.item())
+        # Every rank must learn of it, or the others would wait for this one in their next collective.
+        first_bad = int(self._world.min_(self._first_bad).item())
+        bad_step = step - self._steps + first_bad + 1 if first_bad < _NEVER else None
+        self._window_start = step - self._steps
+        seconds = time.perf_counter() - self._start
+        values["images_per_second"] = self._steps * self._images / seconds
+        values["data_wait_share"] = self._wait / seconds
+        values["seconds_per_step"] = seconds / self._steps
+        self._all_steps, self._all_time = self._all_steps + self._steps, self._all_time + seconds
+        self._all_wait += self._wait
+        self._sums, self._steps, self._wait, self._start = {}, 0, 0.0, time.perf_counter()
+        return values, bad_step
+
+    def restart(self) -> None:
+        """Starts the clock anew: validation and checkpoints are no part of a step."""
+        self._start = time.perf_counter()
+
+    def blame(self, bad_step: int, step: int) -> str:
+        """Whose batch it was that went wrong at `bad_step`, when `step` steps are done."""
+        if self._window_start + self._own_bad + 1 != bad_step:
+            return "on another rank, which names the samples"
+        parts = self._parts * (step - bad_step + 1)
+        batches = list(self._keys)[-parts:][: self._parts] if parts <= len(self._keys) else []
+        keys = [key for batch in batches for key in batch]
+        return f"batch: {', '.join(keys)}" if keys else "its samples are no longer known"
+
+    @property
+    def images_per_second(self) -> float:
+        return self._all_steps * self._images / self._all_time if self._all_time else 0.0
+
+    @property
+    def wait_share(self) -> float:
+        return self._all_wait / self._all_time if self._all_time else 0.0
