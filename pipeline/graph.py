@@ -70,11 +70,11 @@ def warp_graph(
         image = _decode(encoded, backend, types.RGB)
         label = _decode(encoded_label, backend, types.GRAY)
         # warp_affine fills with one number for all channels. Shifted by the fill colour, that number is 0.
-        colour = types.Constant(np.array(fill, dtype=np.int16).reshape(1, 1, -1))
+        colour = types.Constant(np.array(fill, dtype=np.int16).reshape(1, 1, -1), device=backend)
         shifted = fn.warp_affine(
             image - colour, matrix=matrix, size=crop, fill_value=0.0, interp_type=types.INTERP_LINEAR
         )
-        image = fn.cast_like(shifted + colour, image)
+        image = fn.cast(shifted + colour, dtype=types.UINT8)
         # nearest: interpolating class ids invents classes
         label = fn.warp_affine(label, matrix=matrix, size=crop, fill_value=255.0, interp_type=types.INTERP_NN)
         if blur:

@@ -1,0 +1,54 @@
+"""The GPU device against the CPU device: the same stream, nearly the same pixels."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.augment import Augment
+from pipeline.loader import EvalLoader, TrainLoader
+from pipeline.shards import ShardSet
+from tests.shard_folder import smooth_scene, write_shards
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(scope="module", params=["png", "jpg"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sizes = [(60, 80), (81, 55), (64, 64)]
+    scenes = [smooth_scene(*sizes[i % 3], seed=i) for i in range(9)]
+    return write_shards(tmp_path_factory.mktemp("gpu"), {"train": scenes, "val": scenes[:5]}, ext=request.param)
+
+
+@pytest.mark.parametrize("blur", [0.0, 1.0])
+def test_training_stream_agrees_with_the_cpu(folder: Path, blur: float) -> None:
+    augment = Augment(crop=(48, 64), base_size=80, blur=blur)
+    shards = ShardSet(folder, "train")
+    streams = [itertools.islice(TrainLoader(shards, augment, 3, device=device), 6) for device in ("cpu", "cuda")]
+    for ours, theirs in zip(*streams, strict=True):
+        assert theirs.keys == ours.keys
+        assert theirs.images.is_cuda and theirs.images.is_contiguous(memory_format=torch.channels_last)
+        assert theirs.images.shape == ours.images.shape and theirs.labels.shape == ours.labels.shape
+        difference = (theirs.images.cpu().int() - ours.images.int()).abs().float()
+        # OpenCV rounds places to 1/32 of a pixel, and GPU JPEG decoding differs by a few levels.
+        assert difference.quantile(0.98) <= 5 and difference.mean() < 1.5
+        assert (theirs.labels.cpu() != ours.labels).float().mean() < 0.01
+
+
+def test_evaluation_agrees_with_the_cpu(folder: Path) -> None:
+    shards = ShardSet(folder, "val")
+    for ours, theirs in zip(EvalLoader(shards, 2), EvalLoader(shards, 2, device="cuda"), strict=True):
+        assert theirs.keys == ours.keys and torch.equal(theirs.labels.cpu(), ours.labels)
+        # PNG is exact; the GPU's JPEG decoder rounds in its own way.
+        tolerance = 0 if shards.image(0)[:1] == 0x89 else 8
+        assert (theirs.images.cpu().int() - ours.images.int()).abs().max() <= tolerance
+
+
+def test_held_batches_keep_their_pixels(folder: Path) -> None:
+    loader = TrainLoader(ShardSet(folder, "train"), Augment(crop=(48, 64), base_size=80), 3, device="cuda")
+    held = [(batch, batch.images.clone()) for batch in itertools.islice(loader, 12)]
+    torch.cuda.synchronize()
+    assert all(torch.equal(batch.images, copy) for batch, copy in held)
