@@ -107,12 +107,12 @@ def test_every_class_occurs_and_looks_like_itself(drawn: Path):
 
 
 def test_every_kind_is_drawn_somewhere():
-    seen = set()
-    for index in range(220):
-        seen |= set(np.unique(scene(0, index, 72, 128).kinds))
-        if len(seen) == len(Kind):
-            break
-    assert {Kind(value) for value in seen} >= set(Kind) - {Kind.AEROPLANE, Kind.TRAM, Kind.DOG}
+    missing = set(Kind) - {Kind.AEROPLANE, Kind.TRAM, Kind.DOG}  # these are rare on purpose
+    for index in range(300):
+        missing -= {Kind(value) for value in np.unique(scene(0, index, 72, 128).kinds)}
+        if not missing:
+            return
+    pytest.fail(f"300 scenes without {sorted(kind.name for kind in missing)}")
 
 
 def test_colour_alone_does_not_tell_the_classes(drawn: Path):
