@@ -1,0 +1,208 @@
+"""`python -m bench.nets`: what each net costs, eager, channels-last and compiled, beside other libraries' nets.
+
+Each row is measured in a process of its own: peak memory is then the row's, and no compiler cache is shared.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+import torch
+from torch import nn
+from tqdm import tqdm
+
+import nets
+from bench.peers import Contender, contenders
+from ingest.errors import UserError, nearest, run
+from nets.measure import measure
+
+CLASSES = 21
+# eager: float32, NCHW. The other two: channels-last, and on a GPU bfloat16 autocast
+MODES = ("eager", "channels-last", "compiled")
+
+
+@dataclass(frozen=True)
+class Setting:
+    device: str  # "cpu" or "cuda"
+    size: int  # of the square images, pixels
+    batch: int
+    seconds: float  # to measure for, forward and forward + backward each
+    threads: int  # of torch, on a CPU
+
+
+@dataclass(frozen=True)
+class Row:
+    """One net in one mode."""
+
+    net: str
+    library: str
+    note: str
+    mode: str
+    parameters_m: float  # millions
+    gmacs: float  # per image, in eval, half of FlopCounterMode's count
+    forward: float  # images/s, eval, no gradients
+    train: float  # images/s, forward + backward
+    peak_mb: float  # of forward + backward: GPU memory allocated, or the process's growth in resident memory
+
+
+def measure_row(contender: Contender, mode: str, setting: Setting) -> Row:
+    """Builds the net, warms it up and times it. Call it in a fresh process."""
+    torch.set_num_threads(setting.threads)
+    torch.manual_seed(0)
+    cost, _ = measure(lambda: contender.make(CLASSES), setting.size)
+    net = contender.make(CLASSES).to(setting.device)
+    images = torch.randn(setting.batch, 3, setting.size, setting.size, device=setting.device)
+    if mode != "eager":
+        net, images = net.to(memory_format=torch.channels_last), images.contiguous(memory_format=torch.channels_last)
+    step: nn.Module = torch.compile(net) if mode == "compiled" else net  # type: ignore[assignment]
+    amp = torch.autocast(setting.device, torch.bfloat16, enabled=mode != "eager" and setting.device == "cuda")
+
+    def forward() -> None:
+        with torch.no_grad(), amp:
+            step(images)
+
+    def train() -> None:
+        with amp:
+            loss = step(images).float().square().mean()
+        loss.backward()
+        net.zero_grad(set_to_none=True)
+
+    net.eval()
+    forward_rate = setting.batch * _rate(forward, setting)
+    net.train()
+    before = _resident_mb()
+    if setting.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    train_rate = setting.batch * _rate(train, setting)
+    on_gpu = setting.device == "cuda"
+    peak = torch.cuda.max_memory_allocated() / 2**20 if on_gpu else _resident_mb() - before
+    return Row(
+        contender.net,
+        contender.library,
+        contender.note,
+        mode,
+        round(cost.parameters / 1e6, 3),
+        round(cost.macs / 1e9, 2),
+        round(forward_rate, 3),
+        round(train_rate, 3),
+        round(peak, 1),
+    )
+
+
+def _rate(call: Callable[[], None], setting: Setting) -> float:
+    """Calls a second, after one warm-up (which compiles): the best of single calls on a CPU, the mean on a GPU."""
+    call()
+    call()
+    _synchronise(setting)
+    start = last = time.perf_counter()
+    calls, best = 0, float("inf")
+    while last < start + setting.seconds or not calls:
+        call()
+        if setting.device == "cpu":  # a shared machine disturbs some calls, and never speeds one up
+            now = time.perf_counter()
+            best, last = min(best, now - last), now
+        else:
+            last = time.perf_counter()
+        calls += 1
+        if setting.device == "cuda" and calls % 10 == 0:
+            _synchronise(setting)  # bounds the queue
+    _synchronise(setting)
+    return 1 / best if setting.device == "cpu" else calls / (time.perf_counter() - start)
+
+
+def _synchronise(setting: Setting) -> None:
+    if setting.device == "cuda":
+        torch.cuda.synchronize()
+
+
+def _resident_mb() -> float:
+    """The most that this process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def in_process(contender: Contender, mode: str, setting: Setting) -> Row:
+    """`measure_row` in a fresh process."""
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        return pool.submit(measure_row, contender, mode, setting).result()
+
+
+def table(rows: list[Row]) -> str:
+    """For reading: forward and training rates, and each row's speed-up over eager; GMAC/s compares unlike designs."""
+    eager = {(r.net, r.library, r.note): r for r in rows if r.mode == "eager"}
+    lines = [
+        f"{'net':<14}{'library':<12}{'encoder':<37}{'mode':<14}{'params M':>9}{'GMACs':>8}"
+        f"{'fwd im/s':>10}{'GMAC/s':>8}{'train im/s':>11}{'x eager':>8}{'peak MB':>9}"
+    ]
+    for r in rows:
+        base = eager.get((r.net, r.library, r.note))
+        gain = f"{r.train / base.train:.2f}" if base else "-"
+        lines.append(
+            f"{r.net:<14}{r.library:<12}{r.note:<37}{r.mode:<14}{r.parameters_m:>9.2f}{r.gmacs:>8.2f}"
+            f"{r.forward:>10.2f}{r.forward * r.gmacs:>8.0f}{r.train:>11.2f}{gain:>8}{r.peak_mb:>9.0f}"
+        )
+    return "\n".join(lines)
+
+
+def provenance(setting: Setting) -> dict[str, object]:
+    device = (
+        torch.cuda.get_device_name() if setting.device == "cuda" else f"{platform.machine()}, {os.cpu_count()} cores"
+    )
+    return {"torch": torch.__version__, "device_name": device, "classes": CLASSES, **asdict(setting)}
+
+
+@click.command(help="Measures NETS (default: all) and, where installed, nets of the same name and encoder.")
+@click.argument("names", metavar="[NETS]...", nargs=-1)
+@click.option("--device", type=click.Choice(["cpu", "gpu"]), default="cpu", show_default=True)
+@click.option("--size", type=click.IntRange(32), default=512, show_default=True, help="Image side, pixels.")
+@click.option("--batch", type=click.IntRange(2), help="Images a step; default 2 on a CPU, 16 on a GPU.")
+@click.option("--seconds", type=float, default=5.0, show_default=True, help="A measurement, after warm-up.")
+@click.option("--mode", "modes", type=click.Choice(MODES), multiple=True, help="Repeatable; default: all three.")
+@click.option("--threads", type=click.IntRange(1), default=os.cpu_count() or 1, help="CPU threads; default: all cores.")
+@click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="Writes the rows there, too.")
+def main(
+    names: tuple[str, ...],
+    device: str,
+    size: int,
+    batch: int | None,
+    seconds: float,
+    modes: tuple[str, ...],
+    threads: int,
+    out: Path | None,
+) -> None:
+    for name in names:
+        if name not in nets.list_nets():
+            raise UserError(f"there is no net {name!r}{nearest(name, nets.list_nets())}")
+    if device == "gpu" and not torch.cuda.is_available():
+        raise UserError("--device gpu, but torch sees no GPU: check nvidia-smi, or use --device cpu")
+    if out is not None and not out.parent.is_dir():
+        raise UserError(f"--json {out}: the folder {out.parent} does not exist")
+    setting = Setting(
+        "cuda" if device == "gpu" else "cpu", size, batch or (16 if device == "gpu" else 2), seconds, threads
+    )
+    order = [(c, mode) for c in contenders(list(names) or nets.list_nets()) for mode in modes or MODES]
+    rows = []
+    for contender, mode in (bar := tqdm(order, unit="row", disable=None)):
+        bar.set_description(f"{contender.net} {contender.library} {mode}")
+        rows.append(in_process(contender, mode, setting))
+        if out is not None:  # after each row: an interrupted run keeps what it has measured
+            facts = {"setting": provenance(setting), "rows": [asdict(row) for row in rows]}
+            partial = out.with_name(out.name + ".partial")
+            partial.write_text(json.dumps(facts, indent=1) + "\n")
+            partial.replace(out)
+    click.echo(table(rows))
+    click.echo("\n" + ", ".join(f"{key} {value}" for key, value in provenance(setting).items()))
+
+
+if __name__ == "__main__":
+    run(main, "python -m bench.nets")
