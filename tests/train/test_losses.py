@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 
 import pytest
 import torch
@@ -49,8 +50,18 @@ ALL_TERMS = [
     {"ce": 1.0, "ohem_threshold": 0.4},
     {"focal": 1.0},
     {"focal": 1.0, "focal_gamma": 0.5, "focal_alpha": [0.1, 0.2, 0.3, 0.4]},
+    {"dice": 1.0},
+    {"lovasz": 1.0},
+    {"lovasz": 1.0, "lovasz_per_image": True},
+    {"lovasz": 1.0, "lovasz_classes": "all"},
+    {"lovasz": 1.0, "lovasz_classes": "all", "lovasz_per_image": True},
 ]
 EVERY_TERM = pytest.mark.parametrize("settings", ALL_TERMS, ids=str)
+
+
+def asks_which_are_present(settings):
+    """Lovász over the present classes waits for the device once a call, as its docstring says."""
+    return "lovasz" in settings and settings.get("lovasz_classes", "present") == "present"
 
 
 def loss_of(settings, logits, labels, aux=None):
@@ -240,18 +251,23 @@ class TestBadLabels:
 
     @pytest.mark.gpu
     @EVERY_TERM
-    def test_a_gpu_never_waits_and_turns_nan(self, batch, settings):
+    def test_a_gpu_turns_nan_and_waits_for_nothing_but_presence(self, batch, settings):
         logits, labels = (tensor.cuda() for tensor in batch)
         module = SegmentationLoss(LossConfig(**settings), K).cuda()
         module(Logits(logits), labels)
-        torch.cuda.set_sync_debug_mode("error")
+        torch.cuda.set_sync_debug_mode("warn")
         try:
-            good, _ = module(Logits(logits.requires_grad_()), labels)
-            good.backward()
-            labels[0, 0, 0] = 77
-            spoilt, _ = module(Logits(logits), labels)
+            with warnings.catch_warnings(record=True) as waits:
+                warnings.simplefilter("always")
+                good, _ = module(Logits(logits.requires_grad_()), labels)
+                good.backward()
+                labels[0, 0, 0] = 77
+                spoilt, _ = module(Logits(logits), labels)
         finally:
             torch.cuda.set_sync_debug_mode("default")
+        calls = 2
+        waits = [each for each in waits if "synchroniz" in str(each.message)]
+        assert len(waits) == (calls if asks_which_are_present(settings) else 0)
         assert good.isfinite() and spoilt.isnan()
 
 

@@ -13,6 +13,7 @@ from ingest.errors import UserError
 from ingest.manifest import IGNORE
 from train import class_weights
 from train.losses.config import LossConfig
+from train.losses.overlap import dice, lovasz_softmax
 from train.losses.pixelwise import cross_entropy, focal
 
 
@@ -118,7 +119,15 @@ class SegmentationLoss(nn.Module):
                 class_weights=self.weights,
                 across_ranks=self.training,
             )
-        raise NotImplementedError(term)
+        if term == "dice":
+            return dice(log_probs, targets, across_ranks=self.training)
+        return lovasz_softmax(
+            log_probs,
+            targets,
+            classes=config.lovasz_classes,
+            per_image=config.lovasz_per_image,
+            across_ranks=self.training,
+        )
 
 
 def bad_labels(labels: Tensor, num_classes: int) -> Tensor:
