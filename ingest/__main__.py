@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shlex
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from ingest.errors import UserError, run
+from ingest.options import Common, ingest_options
 
-if TYPE_CHECKING:
-    from ingest.raw import RawDataset
-
-_UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _SCENES = "Write procedural street scenes in a dataset's raw layout."
 
 
@@ -40,74 +32,22 @@ class _Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
-class _Bytes(click.ParamType[int]):
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        hit = re.fullmatch(r"([0-9.]+)\s*([A-Za-z]*)", value.strip())
-        if not hit or hit[2].lower() not in _UNITS or not float(hit[1]):
-            self.fail(f"{value!r} is no size: write 256MB, 1GB or a number of bytes")
-        return max(1, int(float(hit[1]) * _UNITS[hit[2].lower()]))
-
-
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 def main() -> None:
     """Turn a raw segmentation dataset into shards for training, check them, look at them.
 
     \b
     A dataset of your own:   python -m ingest folder SRC --spec my-dataset.yaml
-    PASCAL VOC 2012:         python -m ingest voc VOCdevkit/VOC2012
+    Official datasets:       python -m ingest voc|cityscapes|ade20k|cocostuff SRC
     No data at hand:         python -m ingest scenes raw --layout folder
     Then:                    python -m ingest show shards/<name> --out sheet.png
     """
 
 
-def _ingest_options(command: Callable[..., None]) -> Callable[..., None]:
-    """What all dataset commands share."""
-    for option in (
-        click.option("--out", type=click.Path(path_type=Path), help="Shard folder.  [default: shards/<dataset>]"),
-        click.option("--split", "splits", multiple=True, help="Only this split; repeat for more.  [default: all]"),
-        click.option("--shard-size", type=_Bytes(), default="256MB", show_default=True, help="Bytes a shard, about."),
-        click.option("--seed", type=int, default=0, show_default=True, help="Of the order of the samples."),
-        click.option(
-            "--workers", type=click.IntRange(1), default=os.cpu_count(), help="Processes.  [default: all cores]"
-        ),
-    ):
-        command = option(command)
-    return click.argument("src", type=click.Path(path_type=Path))(command)
-
-
-def _ingest(raw: RawDataset, words: list[str], out: Path | None, shard_size: int, seed: int, workers: int) -> None:
-    """Writes the shards and reports. `words`: the command that names the source, to be made again from the manifest."""
-    from ingest import writer
-    from ingest.report import summary
-
-    out = out or Path("shards") / raw.name
-    options = {"splits": list(raw.splits), "shard_size": shard_size, "seed": seed}
-    words += [word for split in raw.splits for word in ("--split", split)]
-    words += ["--shard-size", str(shard_size), "--seed", str(seed)]
-    command = shlex.join(["python", "-m", "ingest", *words])
-    facts = writer.write(raw, out, shard_size=shard_size, seed=seed, workers=workers, command=command, options=options)
-    click.echo(summary(facts, raw.expected))
-    click.echo(f"{out}: {facts.num_classes} classes; look: python -m ingest show {out} --out sheet.png")
-
-
-def _out_is_free(out: Path | None) -> None:
-    """Before the source is searched, where the output is named."""
-    if out is not None:
-        from ingest.writer import refuse_existing
-
-        refuse_existing(out)
-
-
-@main.command()
+@main.command(short_help="A folder of images and masks, described by a spec.")
 @click.option("--spec", required=True, help="A dataset.yaml, or the name of a shipped one (camvid).")
-@_ingest_options
-def folder(
-    src: Path, spec: str, out: Path | None, splits: tuple[str, ...], shard_size: int, seed: int, workers: int
-) -> None:
+@ingest_options
+def folder(common: Common, spec: str) -> None:
     """Ingest a folder of images and masks, described by a spec: classes, palette, ids, and globs per split.
 
     ingest/specs/camvid.yaml is a commented example.
@@ -115,31 +55,71 @@ def folder(
     from ingest.datasets import folder as adapter
 
     loaded = adapter.load_spec(spec)
-    out = out or Path("shards") / loaded.name
-    _out_is_free(out)
-    raw = adapter.find(src, loaded, splits)
-    _ingest(raw, ["folder", str(src), "--spec", spec], out, shard_size, seed, workers)
+    common.check_out(loaded.name)
+    raw = adapter.find(common.src, loaded, common.splits, common.skip_bad)
+    common.ingest(raw, ["folder", str(common.src), "--spec", spec])
 
 
-@main.command()
-@_ingest_options
-def voc(src: Path, out: Path | None, splits: tuple[str, ...], shard_size: int, seed: int, workers: int) -> None:
-    """Ingest PASCAL VOC 2012: SRC is VOC2012, VOCdevkit or a folder above."""
+@main.command(short_help="PASCAL VOC 2012, with or without its augmented training set.")
+@click.option("--labels", type=click.Choice(["voc", "aug", "sbd"]), help="Masks of train_aug: PNGs or SBD's .mat.")
+@ingest_options
+def voc(common: Common, labels: str | None) -> None:
+    """Ingest PASCAL VOC 2012: SRC is VOC2012, VOCdevkit, a folder above, or that of the archives.
+
+    Splits: train, val, test; with --labels aug or sbd train_aug instead of train; trainval on demand.
+    """
     from ingest.datasets import voc as adapter
 
-    out = out or Path("shards") / adapter.NAME
-    _out_is_free(out)
-    raw = adapter.find(src, splits)
-    _ingest(raw, ["voc", str(src)], out, shard_size, seed, workers)
+    common.check_out(adapter.NAME if labels in (None, "voc") else f"{adapter.NAME}_aug")
+    raw = adapter.find(common.src, common.splits, labels, common.skip_bad)
+    common.ingest(raw, ["voc", str(common.src), *(["--labels", labels] if labels else [])])
+
+
+@main.command(short_help="Cityscapes, fine or coarse, 19 classes.")
+@click.option("--labels", type=click.Choice(["fine", "coarse"]), help="[default: fine where there are any]")
+@ingest_options
+def cityscapes(common: Common, labels: str | None) -> None:
+    """Ingest Cityscapes: SRC is a merged root, the unpacked zips side by side, or the folder of the zips."""
+    from ingest.datasets import cityscapes as adapter
+
+    common.check_out(adapter.NAME if labels != "coarse" else f"{adapter.NAME}_coarse")
+    raw = adapter.find(common.src, common.splits, labels, common.skip_bad)
+    common.ingest(raw, ["cityscapes", str(common.src), "--labels", raw.options["labels"]])
+
+
+@main.command(short_help="ADE20K scene parsing, 150 classes.")
+@ingest_options
+def ade20k(common: Common) -> None:
+    """Ingest ADE20K's SceneParsing set: SRC holds ADEChallengeData2016, unpacked or as the zip."""
+    from ingest.datasets import ade20k as adapter
+
+    common.check_out(adapter.NAME)
+    common.ingest(adapter.find(common.src, common.splits, common.skip_bad), ["ade20k", str(common.src)])
+
+
+@main.command(short_help="COCO-Stuff 164k or 10k, 171 or 182 classes.")
+@click.option("--version", type=click.Choice(["164k", "10k"]), help="[default: whichever is there]")
+@click.option(
+    "--classes", type=click.Choice(["171", "182"]), default="171", help="171 leaves out ids that never occur.  [171]"
+)
+@ingest_options
+def cocostuff(common: Common, version: str | None, classes: str) -> None:
+    """Ingest COCO-Stuff: SRC holds train2017, val2017 and their masks (164k) or images and .mat files (10k)."""
+    from ingest.datasets import cocostuff as adapter
+
+    common.check_out(adapter.NAME if version != "10k" else f"{adapter.NAME}10k")
+    raw = adapter.find(common.src, common.splits, version, int(classes), common.skip_bad)
+    common.ingest(raw, ["cocostuff", str(common.src), "--version", raw.options["version"], "--classes", classes])
 
 
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-def verify(folder: Path) -> None:
+@click.option("--deep", is_flag=True, help="Decode every sample again too, and count its pixels.")
+def verify(folder: Path, deep: bool) -> None:
     """Check every byte of a shard folder against its dataset.json."""
     from ingest.verify import verify as check
 
-    facts = check(folder)
+    facts = check(folder, deep)
     shards = sum(len(split.shards) for split in facts.splits.values())
     samples = sum(split.samples for split in facts.splits.values())
     click.echo(f"{folder}: {shards} shards with {samples:,} samples are whole and as ingested")
@@ -158,6 +138,24 @@ def show(folder: Path, split: str, count: int, out: Path) -> None:
         raise UserError(f"{out.parent} does not exist: make the folder, or give another --out")
     sheet(folder, split, count).save(out)
     click.echo(str(out))
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--split", default="train", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Also draw the class shares into this PNG.")
+def stats(folder: Path, split: str, as_json: bool, plot: Path | None) -> None:
+    """Class shares, image sizes, and class weights by frequency and by median frequency."""
+    from ingest import stats as statistics
+
+    found = statistics.measure(folder, split)
+    click.echo(statistics.as_json(found) if as_json else statistics.as_table(found))
+    if plot is not None:
+        if not plot.parent.is_dir():
+            raise UserError(f"{plot.parent} does not exist: make the folder, or give another --plot")
+        statistics.draw(found).save(plot)
+        click.echo(str(plot), err=True)
 
 
 if __name__ == "__main__":

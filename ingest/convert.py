@@ -7,14 +7,16 @@ import multiprocessing.connection
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
 from ingest import images, labels
 from ingest.errors import UserError
+from ingest.images import Format
 from ingest.labels import LabelMap
+from ingest.manifest import Skipped
 from ingest.raw import Pair
 
 _WINDOW = 4  # samples in flight per worker: enough to keep workers busy, little enough to bound memory
@@ -26,6 +28,8 @@ class Rules:
 
     labels: LabelMap
     classes: tuple[str, ...]
+    images: Format = Format()  # noqa: RUF009  frozen
+    skip_bad: bool = False  # broken samples are left out and listed, instead of ending the ingest
 
 
 @dataclass(frozen=True)
@@ -42,14 +46,26 @@ class Converted:
     channel_square_sum: list[int]
 
 
-def convert(pair: Pair, rules: Rules) -> Converted:
-    """Decodes and checks one pair. Raises UserError naming the file."""
+def convert(pair: Pair, rules: Rules) -> Converted | Skipped:
+    """Decodes and checks one pair. Raises UserError naming the file, or returns why it is to be left out."""
+    try:
+        return _convert(pair, rules)
+    except UserError as error:
+        if rules.skip_bad:
+            return Skipped(pair.image.name, str(error))
+        raise
+
+
+def _convert(pair: Pair, rules: Rules) -> Converted:
     label, label_hw, id_pixels = None, None, [0] * 256
     if pair.label is not None:
         label, ids, counts = labels.normalise(pair.label.read(), pair.label.name, rules.labels, rules.classes)
         label_hw = (ids.shape[0], ids.shape[1])
+        if size := images.fit(*label_hw, rules.images.max_side):
+            ids = labels.resize(ids, size)
+            label, counts = labels.encode(ids), labels.count_values(ids)
         id_pixels = counts.tolist()
-    image = images.normalise(pair.image.read(), pair.image.name, label_hw)
+    image = images.normalise(pair.image.read(), pair.image.name, label_hw, rules.images)
     return Converted(
         image.data,
         image.ext,
@@ -62,7 +78,7 @@ def convert(pair: Pair, rules: Rules) -> Converted:
     )
 
 
-def convert_all(pairs: Iterable[Pair], rules: Rules, workers: int) -> Iterator[Converted]:
+def convert_all(pairs: Iterable[Pair], rules: Rules, workers: int) -> Generator[Converted | Skipped, None, None]:
     """Converts in parallel, yields in order, with a bounded number of samples in memory."""
     if workers == 1:
         for pair in pairs:
@@ -71,7 +87,7 @@ def convert_all(pairs: Iterable[Pair], rules: Rules, workers: int) -> Iterator[C
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(rules,))
-    waiting: deque[Future[Converted]] = deque()
+    waiting: deque[Future[Converted | Skipped]] = deque()
     try:
         for pair in pairs:
             waiting.append(pool.submit(_convert_in_worker, pair))
@@ -104,5 +120,5 @@ def _die_with(sentinel: int) -> None:
     os._exit(1)
 
 
-def _convert_in_worker(pair: Pair) -> Converted:
+def _convert_in_worker(pair: Pair) -> Converted | Skipped:
     return convert(pair, _rules)

@@ -39,11 +39,21 @@ class Stored:
     channel_square_sum: list[int]
 
 
-def normalise(data: bytes, name: str, label_hw: tuple[int, int] | None) -> Stored:
+@dataclass(frozen=True)
+class Format:
+    """How images are stored: `keep` as they are where that can be, or all as `jpeg` of a quality, or all as `png`."""
+
+    kind: str = "keep"
+    quality: int = 0
+    max_side: int | None = None  # pixels: larger images are scaled down, labels with them
+
+
+def normalise(data: bytes, name: str, label_hw: tuple[int, int] | None, form: Format) -> Stored:
     """An image file -> an 8-bit RGB baseline JPEG or PNG without orientation tag.
 
     Such files go through byte for byte. All else becomes PNG without loss: grey and palette turn to RGB, CMYK by
     Pillow's plain conversion, 16 bits by their high byte, alpha dropped, progressive JPEG and interlaced PNG decoded.
+    `form` may ask for JPEG or PNG throughout (a JPEG stays as it is under `jpeg`), and for a smaller size.
 
     A mask lies on the pixel grid its annotator saw. Most datasets' tools ignored EXIF, so the stored pixels stay as
     they are and only the tag goes (from a JPEG without touching a pixel); but where the label's size fits the upright
@@ -60,7 +70,10 @@ def normalise(data: bytes, name: str, label_hw: tuple[int, int] | None) -> Store
             )
         turned = True
     ext = "jpg" if image.format == "JPEG" else "png"
-    keep = not turned and _plain(image, data)
+    scaled = fit(image.height, image.width, form.max_side)
+    keep = (
+        not turned and not scaled and _plain(image, data) and form.kind in ("keep", "jpeg" if ext == "jpg" else "png")
+    )
     if keep and orientation != 1:
         keep = ext == "jpg"
         data = _without_exif(data) if keep else data
@@ -68,7 +81,13 @@ def normalise(data: bytes, name: str, label_hw: tuple[int, int] | None) -> Store
         image = to_rgb(image, name)
         if turned:
             image = image.transpose(_UPRIGHT[orientation])
-        data, ext = _png(image), "png"
+        if scaled:
+            size = (scaled[0], scaled[1]) if turned else (scaled[1], scaled[0])
+            image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+        ext = "jpg" if form.kind == "jpeg" else "png"
+        data = _jpeg(image, form.quality) if ext == "jpg" else _png(image)
+        if ext == "jpg":  # what training will see: statistics of the stored pixels, not of the source's
+            image = decode_image(data, name)
     counts = np.array(image.histogram(), np.int64).reshape(3, 256)
     sums, squares = channel_sums(counts)
     return Stored(data, ext, image.height, image.width, sums, squares)
@@ -92,6 +111,21 @@ def to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode == "P" and "transparency" in image.info:
         return image.convert("RGBA").convert("RGB")
     return image.convert("RGB")
+
+
+def fit(height: int, width: int, max_side: int | None) -> tuple[int, int] | None:
+    """(height, width) whose longer side is `max_side`, or None when the image is no larger."""
+    if max_side is None or max(height, width) <= max_side:
+        return None
+    scale = max_side / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _jpeg(image: Image.Image, quality: int) -> bytes:
+    out = io.BytesIO()
+    # 4:4:4: thin poles and signs live in colour edges
+    image.save(out, "JPEG", quality=quality, subsampling=0)
+    return out.getvalue()
 
 
 def _png(image: Image.Image) -> bytes:

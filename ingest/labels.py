@@ -12,8 +12,10 @@ from PIL import Image
 
 from ingest.errors import UserError
 from ingest.manifest import IGNORE
+from ingest.matfile import label_of
 
 Color = tuple[int, int, int]
+Raw = NDArray[np.uint8] | NDArray[np.uint16]
 _PNG_DEPTH = 24  # offset of the bit depth in a PNG's header; the colour type follows it
 
 
@@ -62,13 +64,13 @@ def normalise(
     A mask that already is such a PNG goes through byte for byte. Raises UserError on a broken file, or a value
     or a colour without a class.
     """
-    image = decode_image(data, name)
-    if image.mode in ("RGB", "RGBA"):
+    image = None if name.endswith(".mat") else decode_image(data, name)
+    if image is not None and image.mode in ("RGB", "RGBA"):
         ids, ready = _from_colors(image, name, mapping), False
     else:
-        raw, plain = _indices(image, data, name)
+        raw, plain = (label_of(data, name), False) if image is None else _indices(image, data, name)
         table = mapping.lut()
-        present = np.flatnonzero(np.bincount(raw.ravel(), minlength=256))
+        present = np.flatnonzero(count_values(raw))
         unknown = present[table[present] < 0]
         if unknown.size:
             value = int(unknown[0])
@@ -80,8 +82,15 @@ def normalise(
             )
         ready = plain and bool((table[present] == present).all())
         ids = raw.astype(np.uint8) if ready else table[raw].astype(np.uint8)
-    counts = np.bincount(ids.ravel(), minlength=256)
+    counts = count_values(ids)
     return (data if ready else encode(ids)), ids, counts
+
+
+def count_values(values: Raw) -> NDArray[np.int64]:
+    """Pixels per value, int64 [256 or more]."""
+    if values.dtype == np.uint8:  # Pillow counts bytes several times faster than bincount, which widens them first
+        return np.array(Image.fromarray(values).histogram(), np.int64)
+    return np.bincount(values.ravel(), minlength=256)
 
 
 def encode(ids: NDArray[np.uint8]) -> bytes:
@@ -90,6 +99,11 @@ def encode(ids: NDArray[np.uint8]) -> bytes:
     # level 1: a third larger than level 6 on masks (which are tiny), several times faster
     Image.fromarray(ids).save(out, "PNG", compress_level=1)
     return out.getvalue()
+
+
+def resize(ids: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Ids [H, W] at another (height, width). Nearest: anything else would invent classes."""
+    return np.asarray(Image.fromarray(ids).resize((size[1], size[0]), Image.Resampling.NEAREST))
 
 
 def decode_image(data: bytes, name: str) -> Image.Image:
@@ -105,7 +119,7 @@ def decode_image(data: bytes, name: str) -> Image.Image:
         raise UserError(f"{name} cannot be decoded ({reason}): fetch the file again or remove it") from error
 
 
-def _indices(image: Image.Image, data: bytes, name: str) -> tuple[NDArray[np.uint16 | np.uint8], bool]:
+def _indices(image: Image.Image, data: bytes, name: str) -> tuple[Raw, bool]:
     """Raw values [H, W], and whether the file already is an 8-bit greyscale PNG."""
     is_png = image.format == "PNG"
     depth, kind = (data[_PNG_DEPTH], data[_PNG_DEPTH + 1]) if is_png else (8, 0)

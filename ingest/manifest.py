@@ -35,6 +35,14 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Skipped:
+    """A source file that was left out, and why."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class ShardRecord:
     """`<name>.json`: everything known of one shard. Sums over samples, so that shards add up to splits."""
 
@@ -46,6 +54,7 @@ class ShardRecord:
     channel_sum: list[int]  # per channel, of the 8-bit images: mean and std come from these, exactly
     channel_square_sum: list[int]
     samples: list[Sample]
+    skipped: list[Skipped] = field(default_factory=list)  # broken ones that were to be in this shard
 
 
 @dataclass(frozen=True)
@@ -56,14 +65,6 @@ class Shard:
     samples: int
     bytes: int
     sha256: str
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A source file that was left out, and why."""
-
-    file: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,7 @@ def load_shard(folder: str | os.PathLike[str], name: str) -> ShardRecord:
     path = Path(folder) / f"{name}.json"
     try:
         raw = json.loads(path.read_text())
+        raw["skipped"] = [Skipped(**skipped) for skipped in raw.get("skipped", [])]
         return ShardRecord(**{**raw, "samples": [Sample(**sample) for sample in raw["samples"]]})
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing: restore it or ingest the dataset again") from error

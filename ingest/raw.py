@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from ingest.archives import Source
 from ingest.errors import UserError, nearest
 from ingest.labels import Color, LabelMap
 from ingest.manifest import Skipped
-from ingest.sources import Source
+from ingest.sources import Tree
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class RawDataset:
     splits: dict[str, list[Pair]]
     skipped: dict[str, list[Skipped]] = field(default_factory=dict)
     expected: dict[str, int] = field(default_factory=dict)  # official sample counts, where the splits have them
+    options: dict[str, Any] = field(default_factory=dict)  # what was detected or chosen: labels, version, classes
 
 
 def choose_splits(wanted: Sequence[str], available: Sequence[str], default: Sequence[str] | None = None) -> list[str]:
@@ -38,3 +41,26 @@ def choose_splits(wanted: Sequence[str], available: Sequence[str], default: Sequ
         if name not in available:
             raise UserError(f"no split {name!r} here{nearest(name, available)}")
     return list(dict.fromkeys(wanted)) or list(available if default is None else default)
+
+
+def pair_up(
+    tree: Tree, images: Mapping[str, str], labels: Mapping[str, str] | None, where: str, skip_bad: bool
+) -> tuple[list[Pair], list[Skipped]]:
+    """Pairs files by their text (stem -> name). `labels` is None for a split of images alone.
+
+    An image without label is left out and listed under `skip_bad`, else a UserError that says where it was looked for.
+    """
+    if labels is None:
+        return [Pair(tree.source(name), None) for name in images.values()], []
+    pairs, skipped = [], []
+    for stem, name in images.items():
+        if stem in labels:
+            pairs.append(Pair(tree.source(name), tree.source(labels[stem])))
+        elif skip_bad:
+            skipped.append(Skipped(name, f"no label in {where}"))
+        else:
+            raise UserError(
+                f"{name} has no label: none in {where} goes by {stem!r} ({len(images)} images, {len(labels)} labels): "
+                "add the label, remove the image, or leave such images out with --skip-bad"
+            )
+    return pairs, skipped

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from ingest.manifest import Manifest
+from ingest.raw import RawDataset
+from ingest.writer import PlannedShard
 
 
 def summary(facts: Manifest, expected: Mapping[str, int]) -> str:
@@ -62,3 +66,48 @@ def human_bytes(count: float) -> str:
 
 def _some(names: Sequence[str], limit: int = 8) -> str:
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def as_dict(facts: Manifest, expected: Mapping[str, int], out: Path) -> dict[str, Any]:
+    """The summary for programs."""
+    return {
+        "name": facts.name,
+        "out": str(out),
+        "classes": facts.num_classes,
+        "splits": {
+            name: {
+                "samples": split.samples,
+                "expected": expected.get(name),
+                "labeled": split.labeled,
+                "shards": len(split.shards),
+                "bytes": sum(shard.bytes for shard in split.shards),
+                "skipped": [vars(skipped) for skipped in split.skipped],
+            }
+            for name, split in facts.splits.items()
+        },
+    }
+
+
+def found(raw: RawDataset, shards: Sequence[PlannedShard]) -> dict[str, Any]:
+    """What a dry run reports: counts and bytes of the source files, per split."""
+    return {
+        name: {
+            "images": len(pairs) + len(raw.skipped.get(name, [])),
+            "labels": sum(pair.label is not None for pair in pairs),
+            "missing": len(raw.skipped.get(name, [])),
+            "bytes": sum(source.size for pair in pairs for source in (pair.image, pair.label) if source),
+            "shards": sum(shard.split == name for shard in shards),
+            "expected": raw.expected.get(name),
+        }
+        for name, pairs in raw.splits.items()
+    }
+
+
+def found_table(found: dict[str, Any]) -> str:
+    """The same for people."""
+    rows = [["split", "images", "labels", "missing", "source", "shards", "official"]]
+    for name, split in found.items():
+        official = f"{split['expected']:,}" if split["expected"] else "-"
+        counts = [f"{split[key]:,}" for key in ("images", "labels", "missing")]
+        rows.append([name, *counts, human_bytes(split["bytes"]), str(split["shards"]), official])
+    return table(rows)

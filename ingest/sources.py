@@ -1,4 +1,4 @@
-"""Raw files by name: the tree of a raw dataset, listed once, and each file's bytes on demand."""
+"""Raw files by name: the tree of a raw dataset, archives opened in place, and each file's bytes on demand."""
 
 from __future__ import annotations
 
@@ -8,52 +8,79 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ingest import archives
+from ingest.archives import Source
 from ingest.errors import UserError
 
 
 @dataclass(frozen=True)
-class Source:
-    """One raw file. Small and picklable: workers get it and read the bytes themselves."""
+class Found:
+    """A file that a pattern matched, and what its groups held."""
 
-    name: str  # relative to the raw dataset's root, with slashes
-    path: str  # the file on disk
-    size: int  # bytes
-
-    def read(self) -> bytes:
-        """The file's bytes. Raises UserError when it is gone or unreadable."""
-        try:
-            with open(self.path, "rb") as file:
-                return file.read()
-        except OSError as error:
-            raise UserError(f"{self.name} cannot be read ({error.strerror}): check {self.path}") from error
+    name: str
+    groups: tuple[str, ...]
 
 
 class Tree:
-    """All files below a folder, by their relative names.
+    """All files below a folder by their relative names; zips and tars count as folders (`x.zip/member`).
 
-    Raises UserError when the folder is missing or empty.
+    `root` may also be one archive. Raises UserError when it is missing or empty, or when an archive is broken.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
-        if not self.root.is_dir():
-            what = "is a file, not a folder" if self.root.exists() else "does not exist"
-            raise UserError(f"{self.root} {what}: give the folder that holds the raw dataset")
-        self._files = dict(_walk(self.root))
+        if not self.root.exists():
+            raise UserError(f"{self.root} does not exist: give the folder that holds the raw dataset")
+        self._files: dict[str, str | Source] = {}
+        if self.root.is_dir():
+            for name, path in _walk(self.root):
+                if archives.is_archive(name):
+                    self._mount(name, path)
+                else:
+                    self._files[name] = path
+        elif archives.is_archive(self.root.name):
+            self._mount(self.root.name, str(self.root))
+        else:
+            raise UserError(f"{self.root} is a file, not a folder: give the folder that holds the raw dataset")
         if not self._files:
             raise UserError(f"{self.root} holds no files: give the folder that holds the raw dataset")
-        self.names = sorted(self._files)
+        # loose files first: who unpacked an archive beside it means the files
+        self.names = sorted(self._files, key=lambda name: (isinstance(self._files[name], Source), name))
 
     def __contains__(self, name: str) -> bool:
         return name in self._files
 
+    def _mount(self, name: str, path: str) -> None:
+        for member in archives.members(path, name):
+            self._files[member.name] = member
+
     def source(self, name: str) -> Source:
         """The file of that name (KeyError when there is none)."""
-        path = self._files[name]
+        entry = self._files[name]
+        if isinstance(entry, Source):
+            return entry
         try:
-            return Source(name, path, os.stat(path).st_size)
+            return Source(name, entry, os.stat(entry).st_size)
         except OSError as error:  # a dangling link
-            raise UserError(f"{name} cannot be read ({error.strerror}): check {path}") from error
+            raise UserError(f"{name} cannot be read ({error.strerror}): check {entry}") from error
+
+    def text(self, name: str) -> str:
+        """A list file's text."""
+        return self.source(name).read().decode("utf-8", "replace")
+
+    def find(self, regex: str) -> Iterator[Found]:
+        """Files whose name ends in what `regex` matches, from a folder's start on."""
+        pattern = re.compile(r"(?:.*/)?" + regex, re.S)
+        for name in self.names:
+            if hit := pattern.fullmatch(name):
+                yield Found(name, tuple(hit.groups()))
+
+    def index(self, regex: str) -> dict[tuple[str, ...], str]:
+        """`find` as {groups: name}. A file that is there twice (unpacked and in an archive) counts once."""
+        found: dict[tuple[str, ...], str] = {}
+        for hit in self.find(regex):
+            found.setdefault(hit.groups, hit.name)
+        return found
 
     def match(self, pattern: str) -> dict[str, str]:
         """Names that match a glob -> what its wildcards stand for, extension left out: the text that pairs files.
@@ -70,14 +97,6 @@ class Tree:
                     texts[-1] = texts[-1][: len(texts[-1]) - (len(name) - len(stem))]
                 found[name] = "/".join(texts) if texts else os.path.basename(stem)
         return found
-
-    def roots(self, *marks: str) -> list[str]:
-        """Prefixes ("" or "a/b/") below which every one of the relative folders or files `marks` exists."""
-        prefixes: list[set[str]] = []
-        for mark in marks:
-            pattern = re.compile(rf"((?:.*/)?){re.escape(mark)}(?:/.*)?")
-            prefixes.append({hit[1] for name in self.names if (hit := pattern.fullmatch(name))})
-        return sorted(set.intersection(*prefixes), key=lambda prefix: (prefix.count("/"), prefix))
 
     def describe(self, limit: int = 6) -> str:
         """What lies at the top, for error messages: `JPEGImages/, readme.txt, ...`."""

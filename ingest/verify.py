@@ -6,18 +6,24 @@ import hashlib
 import os
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from ingest import manifest
 from ingest.errors import UserError
+from ingest.images import channel_sums
+from ingest.labels import decode_image
 from ingest.manifest import Manifest, Shard, ShardRecord
-from ingest.shard import index_of
+from ingest.shard import index_of, read_samples
 
 _CHUNK = 1 << 20
 
 
-def verify(folder: Path) -> Manifest:
-    """Re-reads every byte: sizes, sha256, indexes, records, sums. Raises UserError naming the first file at fault."""
+def verify(folder: Path, deep: bool = False) -> Manifest:
+    """Re-reads every byte: sizes, sha256, indexes, records, sums; `deep` decodes all samples and counts again.
+
+    Raises UserError naming the first file at fault.
+    """
     facts = manifest.load(folder)
     total = sum(shard.bytes for split in facts.splits.values() for shard in split.shards)
     with tqdm(total=total, desc="verify", unit="B", unit_scale=True, disable=None) as progress:
@@ -25,6 +31,8 @@ def verify(folder: Path) -> Manifest:
             records = []
             for shard in split.shards:
                 records.append(_check_shard(folder, shard, split.labeled))
+                if deep:
+                    _recount(folder, records[-1], facts)
                 progress.update(shard.bytes)
             _same(sum(len(record.samples) for record in records), split.samples, f"split {name!r}: samples")
             pixels = [sum(column) for column in zip(*(record.class_pixels for record in records), strict=True)]
@@ -73,11 +81,26 @@ def _check_shard(folder: Path, shard: Shard, labeled: bool) -> ShardRecord:
     return record
 
 
+def _recount(folder: Path, record: ShardRecord, facts: Manifest) -> None:
+    """Decodes every sample of a shard: sizes, label values and sums must be as recorded."""
+    ids, sums = np.zeros(256, np.int64), np.zeros(facts.channels, np.int64)
+    for sample, (key, files) in zip(record.samples, read_samples(folder / f"{record.name}.tar"), strict=True):
+        image = decode_image(files[sample.image_ext], f"{record.name}: {key}.{sample.image_ext}")
+        _same([image.height, image.width], [sample.height, sample.width], f"{record.name}: size of {key}")
+        sums += np.array(channel_sums(np.array(image.histogram(), np.int64).reshape(facts.channels, 256))[0])
+        if sample.label is not None:
+            label = decode_image(files["seg.png"], f"{record.name}: {key}.seg.png")
+            _same((label.mode, label.size), ("L", image.size), f"{record.name}: mode and size of {key}.seg.png")
+            ids += np.array(label.histogram(), np.int64)
+    _same(ids[: facts.num_classes].tolist(), record.class_pixels, f"{record.name}: class pixels")
+    _same(int(ids[facts.ignore]), record.ignored_pixels, f"{record.name}: ignored pixels")
+    _same(int(ids.sum()), sum(record.class_pixels) + record.ignored_pixels, f"{record.name}: pixels with a class")
+    _same(sums.tolist(), record.channel_sum, f"{record.name}: channel sums")
+
+
 def _same(found: object, stated: object, what: str) -> None:
     if found != stated:
-        raise UserError(
-            f"{what}: the shards' records say {found}, dataset.json says {stated}: ingest the dataset again"
-        )
+        raise UserError(f"{what}: found {found}, recorded was {stated}: ingest the dataset again")
 
 
 def _no_strangers(folder: Path, facts: Manifest) -> None:

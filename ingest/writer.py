@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,11 @@ from tqdm import tqdm
 from ingest import manifest
 from ingest.convert import Converted, Rules, convert_all
 from ingest.errors import UserError
+from ingest.images import Format
 from ingest.keys import make_keys
-from ingest.manifest import IGNORE, Manifest, Sample, Shard, ShardRecord, Split
+from ingest.manifest import IGNORE, Manifest, Sample, Shard, ShardRecord, Skipped, Split
 from ingest.raw import Pair, RawDataset
+from ingest.resume import claim, fingerprint, finished
 from ingest.shard import BLOCK, TarWriter
 
 
@@ -42,7 +46,7 @@ class PlannedShard:
 def plan(raw: RawDataset, shard_size: int, seed: int) -> list[PlannedShard]:
     """Shuffles each split once and cuts it into shards of about `shard_size` bytes of source files.
 
-    The order is that of a hash of (seed, name), so that it depends on nothing but the names.
+    The order is that of a hash of (seed, key), so that it depends on nothing but the names, in archives or out of them.
     """
     for split, pairs in raw.splits.items():
         if not pairs:
@@ -52,7 +56,7 @@ def plan(raw: RawDataset, shard_size: int, seed: int) -> list[PlannedShard]:
     shards = []
     for split in raw.splits:
         mine = [Planned(key, pair) for key, (of, pair) in zip(keys, samples, strict=True) if of == split]
-        mine.sort(key=lambda sample: hashlib.sha256(f"{seed}/{sample.pair.image.name}".encode()).digest())
+        mine.sort(key=lambda sample: hashlib.sha256(f"{seed}/{sample.key}".encode()).digest())
         total = sum(_size(sample.pair) for sample in mine)
         count = max(1, math.ceil(total / shard_size))
         cut: list[list[Planned]] = [[] for _ in range(count)]
@@ -67,31 +71,47 @@ def plan(raw: RawDataset, shard_size: int, seed: int) -> list[PlannedShard]:
 
 
 def write(
-    raw: RawDataset, out: Path, *, shard_size: int, seed: int, workers: int, command: str, options: dict[str, Any]
+    raw: RawDataset,
+    out: Path,
+    *,
+    shard_size: int,
+    seed: int,
+    workers: int,
+    command: str,
+    options: dict[str, Any],
+    images: Format | None = None,
+    skip_bad: bool = False,
+    resume: bool = False,
 ) -> Manifest:
     """Writes shards and `dataset.json` into `out`, by way of `<out>.partial`. Returns the manifest.
 
-    Raises UserError when `out` is not empty or a source file is at fault, OSError when the disk is; either way nothing
-    is left behind.
+    Raises UserError when `out` is not empty or a source file is at fault, OSError when the disk is. Then nothing
+    is left but whole shards in `<out>.partial`, from which `resume` goes on.
     """
-    partial = out.with_name(out.name + ".partial")
+    if resume and (out / manifest.FILE).exists():
+        facts = manifest.load(out)
+        if (facts.command, facts.options) == (command, options):
+            return facts
     refuse_existing(out)
-    if partial.exists():
-        raise UserError(
-            f"{partial} exists: another ingest is at work there, or one was killed; delete it, then run again"
-        )
+    partial = out.with_name(out.name + ".partial")
     shards = plan(raw, shard_size, seed)
-    try:
-        partial.mkdir(parents=True)
-        records = _write_shards(shards, raw, partial, workers)
-        facts = summarise(raw, shards, records, command, options)
-        manifest.save(facts, partial)
-        if out.exists():
-            out.rmdir()  # empty, checked above
-        os.replace(partial, out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    rules = Rules(raw.labels, tuple(raw.classes), images or Format(), skip_bad)
+    digest = fingerprint(raw.name, raw.classes, options, [dataclasses.astuple(shard) for shard in shards])
+    with claim(partial, digest, resume):
+        try:
+            records = _write_shards(shards, raw.name, rules, partial, workers)
+            facts = summarise(raw, shards, records, command, options)
+            manifest.save(facts, partial)
+        except BaseException as error:
+            kept = sum(finished(partial, shard.name) is not None for shard in shards)
+            if not kept:
+                shutil.rmtree(partial, ignore_errors=True)
+            else:
+                _tell(error, f"{kept} of {len(shards)} shards are done and kept: go on with --resume")
+            raise
+    if out.exists():
+        out.rmdir()  # empty, checked above
+    os.replace(partial, out)
     return facts
 
 
@@ -103,29 +123,57 @@ def refuse_existing(out: Path) -> None:
         raise UserError(f"{out} exists: give another --out, or delete it first")
 
 
-def _write_shards(shards: list[PlannedShard], raw: RawDataset, folder: Path, workers: int) -> list[ShardRecord]:
-    pairs = [sample.pair for shard in shards for sample in shard.samples]
-    rules = Rules(raw.labels, tuple(raw.classes))
-    converted = convert_all(pairs, rules, min(workers, len(pairs)))
+def _tell(error: BaseException, more: str) -> None:
+    """Adds to the one line that the user will read."""
+    if isinstance(error, UserError):
+        error.args = (f"{error}. {more}",)
+    elif isinstance(error, OSError) and error.strerror:
+        error.strerror = f"{error.strerror}; {more}"
+
+
+def _write_shards(shards: list[PlannedShard], name: str, rules: Rules, folder: Path, workers: int) -> list[ShardRecord]:
+    done = [finished(folder, shard.name) for shard in shards]
+    pairs = [s.pair for shard, record in zip(shards, done, strict=True) if not record for s in shard.samples]
+    total = sum(len(shard.samples) for shard in shards)
+    converted = convert_all(pairs, rules, max(1, min(workers, len(pairs))))
     records = []
-    with tqdm(total=len(pairs), desc=raw.name, unit="img", disable=None) as progress:
-        for shard in shards:
-            tar = TarWriter(folder, shard.name)
-            done = []
-            try:
-                for sample in shard.samples:
-                    result = next(converted)
-                    tar.add(sample.key, _members(result))
-                    done.append(_light(result))
-                    progress.update()
-                digest = tar.close()
-            except BaseException:
-                tar.abort()
-                raise
-            record = _record(shard, done, tar.size, digest, len(raw.classes))
-            manifest.save_shard(record, folder)
-            records.append(record)
+    with (
+        contextlib.closing(converted),
+        tqdm(total=total, initial=total - len(pairs), desc=name, unit="img", disable=None) as progress,
+    ):
+        for shard, record in zip(shards, done, strict=True):
+            records.append(record or _write_shard(shard, folder, converted, len(rules.classes), progress))
     return records
+
+
+def _write_shard(
+    shard: PlannedShard,
+    folder: Path,
+    converted: Iterator[Converted | Skipped],
+    num_classes: int,
+    progress: tqdm,
+) -> ShardRecord:
+    tar = TarWriter(folder, shard.name)
+    done: list[tuple[Planned, Converted]] = []
+    skipped: list[Skipped] = []
+    try:
+        for sample in shard.samples:
+            result = next(converted)
+            if isinstance(result, Skipped):
+                skipped.append(result)
+            else:
+                tar.add(sample.key, _members(result))
+                done.append((sample, _light(result)))
+            progress.update()
+        if not done:
+            raise UserError(f"every sample of {shard.name} is broken, the first: {skipped[0].reason}")
+        digest = tar.close()
+    except BaseException:
+        tar.abort()
+        raise
+    record = _record(shard.name, done, skipped, tar.size, digest, num_classes)
+    manifest.save_shard(record, folder)
+    return record
 
 
 def _members(sample: Converted) -> list[tuple[str, bytes]]:
@@ -138,18 +186,18 @@ def _light(sample: Converted) -> Converted:
     return Converted(**{**vars(sample), "image": b"", "label": None})
 
 
-def _record(shard: PlannedShard, done: list[Converted], size: int, digest: str, num_classes: int) -> ShardRecord:
-    ids = [sum(column) for column in zip(*(sample.id_pixels for sample in done), strict=True)]
+def _record(
+    name: str, done: list[tuple[Planned, Converted]], skipped: list[Skipped], size: int, digest: str, num_classes: int
+) -> ShardRecord:
+    ids = _add(sample.id_pixels for _, sample in done)
     return ShardRecord(
-        name=shard.name,
+        name=name,
         bytes=size,
         sha256=digest,
         class_pixels=ids[:num_classes],
         ignored_pixels=ids[IGNORE],
-        channel_sum=[sum(column) for column in zip(*(sample.channel_sum for sample in done), strict=True)],
-        channel_square_sum=[
-            sum(column) for column in zip(*(sample.channel_square_sum for sample in done), strict=True)
-        ],
+        channel_sum=_add(sample.channel_sum for _, sample in done),
+        channel_square_sum=_add(sample.channel_square_sum for _, sample in done),
         samples=[
             Sample(
                 key=planned.key,
@@ -159,9 +207,15 @@ def _record(shard: PlannedShard, done: list[Converted], size: int, digest: str, 
                 height=result.height,
                 width=result.width,
             )
-            for planned, result in zip(shard.samples, done, strict=True)
+            for planned, result in done
         ],
+        skipped=skipped,
     )
+
+
+def _add(rows: Iterable[list[int]]) -> list[int]:
+    """Column sums, in Python's exact integers."""
+    return [sum(column) for column in zip(*rows, strict=True)]
 
 
 def summarise(
@@ -200,14 +254,14 @@ def _split(raw: RawDataset, name: str, records: list[ShardRecord]) -> Split:
         samples=len(sizes),
         labeled=raw.splits[name][0].label is not None,
         shards=[Shard(record.name, len(record.samples), record.bytes, record.sha256) for record in records],
-        class_pixels=[sum(column) for column in zip(*(record.class_pixels for record in records), strict=True)],
+        class_pixels=_add(record.class_pixels for record in records),
         ignored_pixels=sum(record.ignored_pixels for record in records),
         image_size={
             "min": [axis[0] for axis in axes],
             "median": [axis[(len(axis) - 1) // 2] for axis in axes],
             "max": [axis[-1] for axis in axes],
         },
-        skipped=list(raw.skipped.get(name, [])),
+        skipped=[*raw.skipped.get(name, []), *(one for record in records for one in record.skipped)],
     )
 
 
@@ -216,8 +270,8 @@ def _mean_std(records: list[ShardRecord]) -> tuple[list[float], list[float]]:
     pixels = sum(sample.height * sample.width for record in records for sample in record.samples)
     mean, std = [], []
     for total, squares in zip(
-        (sum(column) for column in zip(*(record.channel_sum for record in records), strict=True)),
-        (sum(column) for column in zip(*(record.channel_square_sum for record in records), strict=True)),
+        _add(record.channel_sum for record in records),
+        _add(record.channel_square_sum for record in records),
         strict=True,
     ):
         mean.append(total / pixels / 255)

@@ -11,8 +11,8 @@ import yaml
 
 from ingest.errors import UserError, nearest
 from ingest.labels import Color, LabelMap, voc_palette
-from ingest.manifest import IGNORE
-from ingest.raw import Pair, RawDataset, choose_splits
+from ingest.manifest import IGNORE, Skipped
+from ingest.raw import Pair, RawDataset, choose_splits, pair_up
 from ingest.sources import Tree
 
 SHIPPED = Path(__file__).parent.parent / "specs"
@@ -30,45 +30,37 @@ class Spec:
     path: str = field(default="")
 
 
-def find(src: Path, spec: Spec, splits: Sequence[str] = ()) -> RawDataset:
+def find(src: Path, spec: Spec, splits: Sequence[str] = (), skip_bad: bool = False) -> RawDataset:
     """Pairs the spec's files. Raises UserError on an empty split, an image without label, two labels for one image."""
     tree = Tree(src)
     names = choose_splits(splits, list(spec.splits))
-    paired = {name: _pair(tree, spec, name) for name in names}
-    return RawDataset(spec.name, spec.classes, spec.palette, spec.labels, paired)
+    paired, skipped = {}, {}
+    for name in names:
+        paired[name], skipped[name] = _pair(tree, spec, name, skip_bad)
+    return RawDataset(spec.name, spec.classes, spec.palette, spec.labels, paired, skipped)
 
 
-def _pair(tree: Tree, spec: Spec, split: str) -> list[Pair]:
+def _pair(tree: Tree, spec: Spec, split: str, skip_bad: bool) -> tuple[list[Pair], list[Skipped]]:
     """Pairs by what the wildcards stand for, never by order."""
     image_glob, label_glob = spec.splits[split]
-    images = tree.match(image_glob)
+    images = _by_text(tree, image_glob)
     if not images:
         raise UserError(
             f"split {split!r}: no file below {tree.root} matches {image_glob!r} (there are: {tree.describe()}): "
             f"give the right folder, or mend the glob in {spec.path}"
         )
-    if label_glob is None:
-        return [Pair(tree.source(name), None) for name in images]
-    labels: dict[str, str] = {}
-    for name, text in tree.match(label_glob).items():
-        if text in labels:
-            raise UserError(
-                f"{labels[text]} and {name} are both labels of {text!r}: make {label_glob!r} match one of them"
-            )
-        labels[text] = name
-    taken: dict[str, str] = {}
-    pairs = []
-    for name, text in images.items():
-        if text not in labels:
-            raise UserError(
-                f"{name} has no label: no file matches {label_glob!r} with {text!r} "
-                f"({len(images)} images, {len(labels)} labels): add the label or remove the image"
-            )
-        if text in taken:
-            raise UserError(f"{taken[text]} and {name} would share the label {labels[text]}: remove one of them")
-        taken[text] = name
-        pairs.append(Pair(tree.source(name), tree.source(labels[text])))
-    return pairs
+    labels = None if label_glob is None else _by_text(tree, label_glob)
+    return pair_up(tree, images, labels, f"{label_glob!r}", skip_bad)
+
+
+def _by_text(tree: Tree, glob: str) -> dict[str, str]:
+    """{what the wildcards stand for: name}; two files for one text would make the pairing a guess."""
+    found: dict[str, str] = {}
+    for name, text in tree.match(glob).items():
+        if text in found:
+            raise UserError(f"{found[text]} and {name} both stand for {text!r}: make {glob!r} match one of them")
+        found[text] = name
+    return found
 
 
 def load_spec(name_or_path: str) -> Spec:

@@ -1,0 +1,24 @@
+"""When a dataset is not where it was looked for: which one does this folder look like?"""
+
+from __future__ import annotations
+
+from ingest.errors import UserError
+from ingest.sources import Tree
+
+_SIGNS = {
+    "voc": r"(?:JPEGImages|SegmentationClass\w*)/[^/]+",
+    "cityscapes": r"(?:leftImg8bit|gtFine|gtCoarse)/[^/]+/[^/]+/[^/]+\.png",
+    "ade20k": r"(?:images|annotations)/(?:training|validation)/ADE_[^/]+",
+    "cocostuff": r"(?:(?:train|val)2017/\d{12}\.\w+|annotations/[^/]+\.mat)",
+}
+
+
+def not_found(tree: Tree, name: str, looked_for: str) -> UserError:
+    """What was looked for, what is there, and which other dataset it looks like."""
+    like = [other for other, sign in _SIGNS.items() if other != name and next(tree.find(sign), None)]
+    advice = (
+        f"it looks like {like[0]}: python -m ingest {like[0]} {tree.root}"
+        if like
+        else "give the folder of the unpacked dataset or of its archives (any other dataset goes by `ingest folder`)"
+    )
+    return UserError(f"{tree.root} is no {name}: looked for {looked_for}, found {tree.describe()}; {advice}")

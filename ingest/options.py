@@ -1,0 +1,143 @@
+"""The options that all dataset commands share, and the one way from a raw dataset to its shards."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from ingest.raw import RawDataset
+
+_UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+
+class _Bytes(click.ParamType[int]):
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        hit = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", value.strip())
+        if not hit or hit[2].lower() not in _UNITS or not float(hit[1]):
+            self.fail(f"{value!r} is no size: write 256MB, 1GB or a number of bytes")
+        return max(1, int(float(hit[1]) * _UNITS[hit[2].lower()]))
+
+
+class _ImageFormat(click.ParamType[str]):
+    name = "format"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        hit = re.fullmatch(r"keep|png|jpeg:(\d+)", value)
+        if not hit or (hit[1] and not 1 <= int(hit[1]) <= 100):
+            self.fail(f"{value!r} is no image format: write keep, png or jpeg:95 (1 to 100)")
+        return str(value)
+
+
+@dataclass(frozen=True)
+class Common:
+    """What every dataset command is told."""
+
+    src: Path
+    out: Path | None
+    splits: tuple[str, ...]
+    workers: int
+    shard_size: int
+    image_format: str
+    max_side: int | None
+    seed: int
+    skip_bad: bool
+    resume: bool
+    dry_run: bool
+    as_json: bool
+
+    def check_out(self, name: str) -> None:
+        """Before the source is searched: is the output folder free? UserError says what to do."""
+        from ingest.writer import refuse_existing
+
+        if not self.resume and not self.dry_run:
+            refuse_existing(self.out or Path("shards") / name)
+
+    def ingest(self, raw: RawDataset, words: list[str]) -> None:
+        """Writes the shards and reports. `words` name the source, so that the manifest tells how to make it again."""
+        from ingest import report, writer
+        from ingest.images import Format
+
+        options = {
+            "splits": list(raw.splits),
+            "shard_size": self.shard_size,
+            "image_format": self.image_format,
+            "max_side": self.max_side,
+            "seed": self.seed,
+            "skip_bad": self.skip_bad,
+            **raw.options,
+        }
+        words = [*words, *(word for split in raw.splits for word in ("--split", split))]
+        words += ["--shard-size", str(self.shard_size), "--image-format", self.image_format, "--seed", str(self.seed)]
+        words += ["--max-side", str(self.max_side)] if self.max_side else []
+        words += ["--skip-bad"] if self.skip_bad else []
+        out = self.out or Path("shards") / raw.name
+        if self.dry_run:
+            found = report.found(raw, writer.plan(raw, self.shard_size, self.seed))
+            click.echo(json.dumps(found, indent=1) if self.as_json else report.found_table(found))
+            click.echo(f"{out}: nothing was decoded or written (--dry-run)", err=True)
+            return
+        kind, _, quality = self.image_format.partition(":")
+        facts = writer.write(
+            raw,
+            out,
+            shard_size=self.shard_size,
+            seed=self.seed,
+            workers=self.workers,
+            command=shlex.join(["python", "-m", "ingest", *words]),
+            options=options,
+            images=Format(kind, int(quality or 0), self.max_side),
+            skip_bad=self.skip_bad,
+            resume=self.resume,
+        )
+        if self.as_json:
+            click.echo(json.dumps(report.as_dict(facts, raw.expected, out), indent=1))
+        else:
+            click.echo(report.summary(facts, raw.expected))
+            click.echo(f"{out}: {facts.num_classes} classes; look: python -m ingest show {out} --out sheet.png")
+
+
+def ingest_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds SRC and the common options, handed over as one `common`."""
+
+    @functools.wraps(command)
+    def wrapped(**given: Any) -> None:
+        common = Common(**{name: given.pop(name) for name in Common.__dataclass_fields__})
+        command(common, **given)
+
+    path = click.Path(path_type=Path)
+    cores = os.cpu_count() or 1
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
+        click.option("--dry-run", is_flag=True, help="Say what was found, and stop."),
+        click.option("--resume", is_flag=True, help="Go on from the finished shards of a killed run."),
+        click.option("--skip-bad", is_flag=True, help="Leave out broken samples and list them, instead of stopping."),
+        click.option("--seed", type=int, default=0, show_default=True, help="Of the order of the samples."),
+        click.option("--max-side", type=click.IntRange(1), metavar="PX", help="Scale larger images down to this."),
+        click.option(
+            "--image-format",
+            type=_ImageFormat(),
+            default="keep",
+            show_default=True,
+            help="keep: byte for byte where possible; jpeg:Q or png: all images.",
+        ),
+        click.option("--shard-size", type=_Bytes(), default="256MB", show_default=True, help="Bytes a shard, about."),
+        click.option("--workers", type=click.IntRange(1), default=cores, help="Processes.  [default: all cores]"),
+        click.option("--split", "splits", multiple=True, help="Only this split; repeat for more."),
+        click.option("--out", type=path, help="Shard folder.  [default: shards/<dataset>]"),
+    ):
+        wrapped = option(wrapped)
+    return click.argument("src", type=path)(wrapped)

@@ -1,0 +1,106 @@
+"""Class shares, image sizes and class weights of a split, from its manifest alone."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from ingest import manifest
+from ingest.errors import UserError
+from ingest.report import table
+
+
+@dataclass(frozen=True)
+class ClassStats:
+    """One class over the labelled pixels of a split."""
+
+    name: str
+    color: list[int]
+    pixels: int
+    share: float  # of the pixels that are not ignored
+    inverse_weight: float  # 1 / (classes * share), so that a balanced set has 1; 0 for a class that never occurs
+    median_weight: float  # median share / share (Eigen and Fergus, ICCV 2015, on whole-split shares); 0 likewise
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What `python -m ingest stats` reports."""
+
+    dataset: str
+    split: str
+    samples: int
+    ignored_share: float
+    image_size: dict[str, list[int]]  # min, median, max: [height, width]
+    mean: list[float]
+    std: list[float]
+    classes: list[ClassStats]
+
+
+def measure(folder: Path, split: str) -> Stats:
+    """Raises UserError on an unknown or unlabelled split."""
+    facts = manifest.load(folder)
+    chosen = facts.split(split)
+    total = sum(chosen.class_pixels)
+    if not chosen.labeled or not total:
+        raise UserError(f"split {split!r} of {folder} has no labelled pixels: choose another --split")
+    shares = [pixels / total for pixels in chosen.class_pixels]
+    median = statistics.median(share for share in shares if share)
+    classes = [
+        ClassStats(
+            name,
+            color,
+            pixels,
+            share,
+            1 / (len(shares) * share) if share else 0.0,
+            median / share if share else 0.0,
+        )
+        for name, color, pixels, share in zip(facts.classes, facts.palette, chosen.class_pixels, shares, strict=True)
+    ]
+    ignored = chosen.ignored_pixels / (total + chosen.ignored_pixels)
+    return Stats(facts.name, split, chosen.samples, ignored, chosen.image_size, facts.mean, facts.std, classes)
+
+
+def as_json(stats: Stats) -> str:
+    return json.dumps(asdict(stats), indent=1)
+
+
+def as_table(stats: Stats) -> str:
+    """A line a class, most frequent first, and the sizes below."""
+    rows = [["class", "pixels", "share", "1/frequency", "median frequency"]]
+    for one in sorted(stats.classes, key=lambda one: -one.pixels):
+        rows.append(
+            [
+                one.name,
+                f"{one.pixels:,}",
+                f"{100 * one.share:.2f}%",
+                f"{one.inverse_weight:.3f}",
+                f"{one.median_weight:.3f}",
+            ]
+        )
+    sizes = ", ".join(f"{name} {height}x{width}" for name, (height, width) in stats.image_size.items())
+    return (
+        f"{table(rows)}\n{stats.dataset} {stats.split}: {stats.samples:,} samples, height x width {sizes}; "
+        f"{100 * stats.ignored_share:.2f}% of the pixels ignored"
+    )
+
+
+def draw(stats: Stats) -> Image.Image:
+    """A bar a class, most frequent first, in the class's colour."""
+    line, left, bar = 20, 170, 480
+    classes = sorted(stats.classes, key=lambda one: -one.pixels)
+    page = Image.new("RGB", (left + bar + 90, (len(classes) + 2) * line), (255, 255, 255))
+    pen, font = ImageDraw.Draw(page), ImageFont.load_default(12)
+    title = f"{stats.dataset} {stats.split}: share of {stats.samples:,} samples' labelled pixels"
+    pen.text((8, 6), title, (0, 0, 0), font=font)
+    top = classes[0].share
+    for number, one in enumerate(classes):
+        y = (number + 1) * line + 10
+        pen.text((left - 8 - font.getlength(one.name[:26]), y), one.name[:26], (40, 40, 40), font=font)
+        end = left + max(1, round(bar * one.share / top))
+        pen.rectangle((left, y + 1, end, y + line - 6), tuple(one.color), (150, 150, 150))
+        pen.text((end + 6, y), f"{100 * one.share:.2f}%", (90, 90, 90), font=font)
+    return page
