@@ -79,7 +79,7 @@ class Run:
             if world.device.type != "cuda":
                 raise UserError("train.sync_bn = true needs GPUs: torch has no synchronised batch norm on CPUs")
             self.net = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.net)
-        groups = {name: [("", p) for p in group] for name, group in nets.parameter_groups(self.net).items()}
+        groups = nets.parameter_groups(self.net)
         self.optimizer = optimizers.build(recipe.optimizer, groups, world.device)
         self.scaler = torch.amp.GradScaler(
             world.device.type, enabled=model.amp_dtype(train.amp, world.device) is torch.float16

@@ -67,9 +67,9 @@ class OptimizerConfig:
 
 
 def build(
-    config: OptimizerConfig, groups: Mapping[str, Iterable[tuple[str, Parameter]]], device: torch.device
+    config: OptimizerConfig, groups: Mapping[str, Iterable[Parameter]], device: torch.device
 ) -> torch.optim.Optimizer:
-    """groups: "backbone" and "head" -> (name, parameter), as `nets.parameter_groups` gives them, on `device`.
+    """groups: "backbone" and "head" -> their parameters, as `nets.parameter_groups` gives them, on `device`.
 
     Each of the optimizer's groups has a "name", such as "backbone/no_decay", and an "initial_lr" that `set_lr`
     multiplies. Frozen parameters are left out, and so are groups that end up empty. One fused kernel a step on CPU
@@ -79,15 +79,15 @@ def build(
     if unknown:
         raise ValueError(f"parameter groups {sorted(unknown)} are neither backbone nor head")
     split = []
-    for group, named in groups.items():
+    for group, parameters in groups.items():
         lr = config.lr * (config.backbone_lr_scale if group == "backbone" else 1.0)
-        trained = [parameter for _, parameter in named if parameter.requires_grad]
+        trained = [p for p in parameters if p.requires_grad]
         spared = [p for p in trained if p.ndim < 2 and not config.decay_norm_and_bias]
         decayed = [p for p in trained if not (p.ndim < 2 and not config.decay_norm_and_bias)]
-        for suffix, parameters, decay in (("decay", decayed, config.weight_decay), ("no_decay", spared, 0.0)):
-            if parameters:
+        for suffix, members, decay in (("decay", decayed, config.weight_decay), ("no_decay", spared, 0.0)):
+            if members:
                 name = f"{group}/{suffix}"
-                split.append({"params": parameters, "name": name, "lr": lr, "initial_lr": lr, "weight_decay": decay})
+                split.append({"params": members, "name": name, "lr": lr, "initial_lr": lr, "weight_decay": decay})
     fused = True if device.type in ("cpu", "cuda") else None
     if config.name == "sgd":
         return torch.optim.SGD(split, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import nets
 from ingest.errors import UserError
 from train.optimizers import OptimizerConfig, build, clip, set_lr
 
@@ -21,7 +22,7 @@ def make_net():
 
 
 def groups_of(net):
-    return {name: list(net[name].named_parameters()) for name in ("backbone", "head")}
+    return {name: list(net[name].parameters()) for name in ("backbone", "head")}
 
 
 def named_groups(optimizer):
@@ -58,6 +59,14 @@ def test_frozen_parameters_are_left_out():
     net = make_net()
     net["backbone"].requires_grad_(False)
     assert set(named_groups(build(OptimizerConfig(), groups_of(net), CPU))) == {"head/decay", "head/no_decay"}
+
+
+def test_takes_the_groups_of_a_net():
+    net = nets.build("deeplabv3plus", 3, backbone="resnet18", pretrained=False)
+    optimizer = build(OptimizerConfig(backbone_lr_scale=0.1), nets.parameter_groups(net), CPU)
+    found = [p for group in optimizer.param_groups for p in group["params"]]
+    assert len(found) == len({id(p) for p in found}) == len(list(net.parameters()))
+    assert set(named_groups(optimizer)) == {"backbone/decay", "backbone/no_decay", "head/decay", "head/no_decay"}
 
 
 def test_unknown_group():
