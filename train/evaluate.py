@@ -153,7 +153,9 @@ def _percent(value: float | None) -> str:
 @click.option("-n", "count", default=8, show_default=True, help="Images on the sheet, spread over the split.")
 @click.option("--batch-size", default=1, show_default=True, help="Images of equal size at a time.")
 @click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "gpu"]))
-@click.option("--amp", default="auto", show_default=True, type=click.Choice(["auto", "bf16", "fp16", "off"]))
+@click.option(
+    "--amp", type=click.Choice(["auto", "bf16", "fp16", "off"]), help="Autocast.  [default: as trained; off on a CPU]"
+)
 def command(
     path: str,
     data: str | None,
@@ -163,7 +165,7 @@ def command(
     count: int,
     batch_size: int,
     device: str,
-    amp: str,
+    amp: str | None,
 ) -> None:
     """Score a checkpoint on a split: per-class IoU, mIoU, pixel accuracy.
 
@@ -184,7 +186,13 @@ def command(
             world=world.world,
         )
         showcase = Showcase(shards, count) if sheet else None
-        found = evaluate(net, loader, world, amp, showcase.look if showcase else None)
+        found = evaluate(
+            net,
+            loader,
+            world,
+            amp or model.scoring_amp(state["config"]["train"]["amp"], world.device),
+            showcase.look if showcase else None,
+        )
         picture = showcase.sheet(world) if showcase else None
         if not world.is_main:
             return

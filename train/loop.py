@@ -207,7 +207,8 @@ class Run:
     def _validate(self, tracker: Tracker) -> Evaluation:
         assert self.val_loader is not None
         showcase = Showcase(self.val_loader.shards, self.recipe.train.pictures)
-        found = evaluate(self.net, self.val_loader, self.world, self.recipe.train.amp, showcase.look)
+        amp = model.scoring_amp(self.recipe.train.amp, self.world.device)
+        found = evaluate(self.net, self.val_loader, self.world, amp, showcase.look)
         self.net.train()
         sheet = showcase.sheet(self.world)
         if sheet is not None:

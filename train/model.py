@@ -97,5 +97,14 @@ def amp_dtype(amp: str, device: torch.device) -> torch.dtype | None:
     return choices[amp]
 
 
+def scoring_amp(trained_with: str, device: torch.device) -> str:
+    """The number format that scores are taken in: that of training, but float32 on a CPU.
+
+    There bfloat16's rounding depends on how many threads share a convolution, so that two ranks of one thread scored
+    a net differently, in the sixth digit, from one rank of two; in float32 they agree.
+    """
+    return trained_with if device.type == "cuda" else "off"
+
+
 def _at(names: list[str], i: int) -> str:
     return repr(names[i]) if i < len(names) else "none"

@@ -71,9 +71,11 @@ def _save_mask(mask: np.ndarray, palette: Sequence[Sequence[int]], path: Path) -
 @click.option("--images", required=True, multiple=True, help="An image file or a folder; may be given several times.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
 @click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "gpu"]))
-@click.option("--amp", default="auto", show_default=True, type=click.Choice(["auto", "bf16", "fp16", "off"]))
+@click.option(
+    "--amp", type=click.Choice(["auto", "bf16", "fp16", "off"]), help="Autocast.  [default: as trained; off on a CPU]"
+)
 @click.argument("more", nargs=-1)
-def command(path: str, images: tuple[str, ...], out: Path, device: str, amp: str, more: tuple[str, ...]) -> None:
+def command(path: str, images: tuple[str, ...], out: Path, device: str, amp: str | None, more: tuple[str, ...]) -> None:
     """Label plain image files with a checkpoint.
 
     Writes OUT/masks/NAME.png, whose pixel values are class ids shown in the dataset's palette, and
@@ -87,7 +89,12 @@ def command(path: str, images: tuple[str, ...], out: Path, device: str, amp: str
         names = _distinct([name for _, name in found])
         net = model.from_checkpoint(state).to(world.device).to(memory_format=torch.channels_last)
         palette = state["dataset"]["palette"]
-        pairs = predict(net, [file for file, _ in found], world.device, amp)
+        pairs = predict(
+            net,
+            [file for file, _ in found],
+            world.device,
+            amp or model.scoring_amp(state["config"]["train"]["amp"], world.device),
+        )
         for name, (image, mask) in zip(names, tqdm(pairs, total=len(names), unit="image", disable=None), strict=True):
             mask_path = (out / "masks" / name).with_suffix(".png")
             overlay_path = (out / "overlays" / name).with_suffix(".jpg")
