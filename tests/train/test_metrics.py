@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from ingest.errors import UserError
+from tests.train import two_ranks
 from train.metrics import ConfusionMatrix, scores
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
@@ -106,6 +107,25 @@ def test_reset_and_all_reduce_without_ranks():
     assert whole.result() == confusion.result()
     confusion.reset()
     assert confusion.result().miou is None and whole.result().miou is not None
+
+
+def count_own(rank):
+    """Rank r counts batches r and r + 2, the whole twice: all_reduce must not add into the rank's own."""
+    confusion = ConfusionMatrix(4, "cpu")
+    for seed in (rank, rank + 2):
+        confusion.update(*draw(4, seed))
+    before = confusion.result().matrix
+    wholes = [confusion.all_reduce().result().matrix for _ in range(2)]
+    return {"wholes": wholes, "before": before, "after": confusion.result().matrix}
+
+
+def test_all_reduce_adds_the_ranks_up(tmp_path):
+    everything = ConfusionMatrix(4, "cpu")
+    for seed in range(4):
+        everything.update(*draw(4, seed))
+    for found in two_ranks.run(count_own, tmp_path):
+        assert found["wholes"] == [everything.result().matrix] * 2
+        assert found["before"] == found["after"] != found["wholes"][0]
 
 
 def test_scores_are_json():
