@@ -96,7 +96,9 @@ def write(
     partial = out.with_name(out.name + ".partial")
     shards = plan(raw, shard_size, seed)
     rules = Rules(raw.labels, tuple(raw.classes), images or Format(), skip_bad)
-    digest = fingerprint(raw.name, raw.classes, options, [dataclasses.astuple(shard) for shard in shards])
+    # without skip_bad: who stumbles over a broken file late may go on with it
+    deciding = {key: value for key, value in options.items() if key != "skip_bad"}
+    digest = fingerprint(raw.name, raw.classes, deciding, [dataclasses.astuple(shard) for shard in shards])
     with claim(partial, digest, resume):
         try:
             records = _write_shards(shards, raw.name, rules, partial, workers)
@@ -107,7 +109,10 @@ def write(
             if not kept:
                 shutil.rmtree(partial, ignore_errors=True)
             else:
-                _tell(error, f"{kept} of {len(shards)} shards are done and kept: go on with --resume")
+                _tell(
+                    error,
+                    f"{kept} of {len(shards)} shards are done: go on with --resume (--skip-bad leaves bad samples out)",
+                )
             raise
     if out.exists():
         out.rmdir()  # empty, checked above

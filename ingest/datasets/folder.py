@@ -79,7 +79,7 @@ def load_spec(name_or_path: str) -> Spec:
 
 
 def _check(raw: Any, path: str) -> Spec:
-    _known(raw, ("name", "classes", "palette", "ids", "ignore", "splits"), path, "the spec")
+    _known(raw, ("name", "classes", "palette", "ids", "colors", "ignore", "splits"), path, "the spec")
     for key in ("name", "classes", "splits"):
         if not raw.get(key):
             raise UserError(f"{path}: {key!r} is missing; ingest/specs/camvid.yaml is an example")
@@ -98,12 +98,7 @@ def _palette(raw: dict[str, Any], count: int, path: str) -> list[Color]:
         return voc_palette(count + 1)[1:]  # without black, which reads as "nothing"
     if not isinstance(palette, list) or len(palette) != count:
         raise UserError(f"{path}: 'palette' must be a list of {count} colours, one a class")
-    for color in palette:
-        if not (
-            isinstance(color, list) and len(color) == 3 and all(isinstance(v, int) and 0 <= v <= 255 for v in color)
-        ):
-            raise UserError(f"{path}: palette colour {color!r} must be [red, green, blue], each 0..255")
-    return [(r, g, b) for r, g, b in palette]
+    return [_color(color, path) for color in palette]
 
 
 def _labels(raw: dict[str, Any], classes: list[str], path: str) -> LabelMap:
@@ -123,7 +118,29 @@ def _labels(raw: dict[str, Any], classes: list[str], path: str) -> LabelMap:
         if _value(value, path) in ids and (given is not None or value < len(classes)):
             raise UserError(f"{path}: the value {value} is both a class and ignored: drop it from one of them")
         ids[value] = IGNORE
-    return LabelMap({IGNORE: IGNORE} | ids, {})
+    return LabelMap({IGNORE: IGNORE} | ids, _colors(raw.get("colors") or {}, classes, path))
+
+
+def _colors(given: Any, classes: list[str], path: str) -> dict[Color, int]:
+    """`colors: {road: [[128, 64, 128], ...], ignore: [0, 0, 0]}` -> {colour: train id}."""
+    if not isinstance(given, dict):
+        raise UserError(f"{path}: 'colors' must map class names (and 'ignore') to mask colours")
+    found: dict[Color, int] = {}
+    for name, colors in given.items():
+        if name != "ignore" and str(name) not in classes:
+            raise UserError(f"{path}: colors: no class {name!r}{nearest(str(name), [*classes, 'ignore'])}")
+        for color in colors if isinstance(colors, list) and colors and isinstance(colors[0], list) else [colors]:
+            red, green, blue = _color(color, path)
+            if (red, green, blue) in found:
+                raise UserError(f"{path}: the colour {color} stands for two classes: drop it from one of them")
+            found[red, green, blue] = IGNORE if name == "ignore" else classes.index(str(name))
+    return found
+
+
+def _color(color: Any, path: str) -> Color:
+    if not (isinstance(color, list) and len(color) == 3 and all(isinstance(v, int) and 0 <= v <= 255 for v in color)):
+        raise UserError(f"{path}: colour {color!r} must be [red, green, blue], each 0..255")
+    return color[0], color[1], color[2]
 
 
 def _value(value: Any, path: str) -> int:

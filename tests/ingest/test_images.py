@@ -1,0 +1,106 @@
+"""What goes in byte for byte, what is converted, and that converting loses nothing."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ingest.errors import UserError
+from ingest.images import Format, normalise
+
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+KEEP = Format()
+
+
+def encoded(image: Image.Image, form: str, **options: object) -> bytes:
+    out = io.BytesIO()
+    image.save(out, form, **options)
+    return out.getvalue()
+
+
+def decoded(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_plain_files_go_through(form: str):
+    data = encoded(Image.fromarray(RGB), form)
+    stored = normalise(data, "x", (20, 30), KEEP)
+    assert stored.data == data and (stored.height, stored.width) == (20, 30)
+    pixels = decoded(data).reshape(-1, 3).astype(np.int64)
+    assert stored.channel_sum == pixels.sum(0).tolist()
+    assert stored.channel_square_sum == (pixels**2).sum(0).tolist()
+
+
+@pytest.mark.parametrize(
+    ("image", "form", "options"),
+    [
+        (Image.fromarray(RGB[..., 0]), "JPEG", {}),
+        (Image.fromarray(RGB).convert("CMYK"), "JPEG", {}),
+        (Image.fromarray(RGB), "JPEG", {"progressive": True}),
+        (Image.fromarray(RGB).quantize(16), "PNG", {}),
+        (Image.fromarray(RGB).convert("RGBA"), "PNG", {}),
+        (Image.fromarray(RGB[..., 0]).convert("1"), "PNG", {}),
+        (Image.fromarray(RGB), "TIFF", {}),
+        (Image.fromarray(RGB), "BMP", {}),
+    ],
+)
+def test_others_become_rgb_png_without_loss(image: Image.Image, form: str, options: dict[str, object]):
+    data = encoded(image, form, **options)
+    stored = normalise(data, "x", (20, 30), KEEP)
+    assert stored.ext == "png"
+    np.testing.assert_array_equal(decoded(stored.data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+
+
+def test_16_bits_keep_their_high_byte():
+    wide = RNG.integers(0, 65536, (20, 30), dtype=np.uint16)
+    stored = normalise(encoded(Image.fromarray(wide), "PNG"), "x", None, KEEP)
+    np.testing.assert_array_equal(decoded(stored.data), np.repeat((wide >> 8)[..., None], 3, 2))
+
+
+def rotated(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(Image.fromarray(RGB), "JPEG", exif=exif)
+
+
+def test_exif_tag_goes_and_the_pixels_stay_where_the_label_fits_them():
+    data = rotated(6)
+    stored = normalise(data, "x", (20, 30), KEEP)
+    assert stored.ext == "jpg" and (stored.height, stored.width) == (20, 30)
+    assert 0x0112 not in Image.open(io.BytesIO(stored.data)).getexif()
+    np.testing.assert_array_equal(decoded(stored.data), decoded(data))
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_exif_is_applied_where_the_label_fits_the_upright_picture(orientation: int):
+    from PIL import ImageOps
+
+    data = rotated(orientation)
+    stored = normalise(data, "x", (30, 20), KEEP)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert stored.ext == "png"
+    np.testing.assert_array_equal(decoded(stored.data), np.asarray(upright))
+
+
+def test_formats_and_sizes():
+    png = encoded(Image.fromarray(RGB), "PNG")
+    stored = normalise(png, "x", (20, 30), Format("jpeg", 95))
+    assert stored.ext == "jpg"
+    assert stored.channel_sum == decoded(stored.data).reshape(-1, 3).sum(0, dtype=np.int64).tolist()
+    jpeg = encoded(Image.fromarray(RGB), "JPEG")
+    assert normalise(jpeg, "x", None, Format("jpeg", 50)).data == jpeg  # never coded twice
+    stored = normalise(jpeg, "x", None, Format("png"))
+    np.testing.assert_array_equal(decoded(stored.data), decoded(jpeg))
+    stored = normalise(png, "x", (20, 30), Format(max_side=15))
+    assert (stored.height, stored.width) == decoded(stored.data).shape[:2] == (10, 15)
+
+
+@pytest.mark.parametrize("data", [b"", b"junk", encoded(Image.fromarray(RGB), "PNG")[:-60]])
+def test_broken_files_are_named(data: bytes):
+    with pytest.raises(UserError, match="the-file"):
+        normalise(data, "the-file", None, KEEP)
