@@ -11,8 +11,9 @@ from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from pathlib import Path
 
-from ingest import images, labels
+from ingest import images, labels, rasters, scratch
 from ingest.errors import UserError
 from ingest.images import Format
 from ingest.labels import LabelMap
@@ -30,6 +31,7 @@ class Rules:
     classes: tuple[str, ...]
     images: Format = Format()  # noqa: RUF009  frozen
     skip_bad: bool = False  # broken samples are left out and listed, instead of ending the ingest
+    folder: str = ""  # where scenes were prepared, for samples that are tiles of them
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,25 @@ def convert(pair: Pair, rules: Rules) -> Converted | Skipped:
         raise
 
 
+def _convert_tile(pair: Pair, rules: Rules) -> Converted:
+    """A tile of a scene that was decoded, checked and mapped before."""
+    assert pair.window is not None
+    pixels = rasters.cut(scratch.place(Path(rules.folder), pair.image), pair.window)
+    label, id_pixels = None, [0] * 256
+    if pair.label is not None:
+        ids = rasters.cut(scratch.place(Path(rules.folder), pair.label), pair.window)
+        label, id_pixels = labels.encode(ids), labels.count_values(ids).tolist()
+    height, width, channels = pixels.shape
+    if channels == 3:
+        data, ext, pixels = images.encode(pixels, rules.images)
+    else:
+        data, ext = rasters.encode(pixels), "npy"
+    return Converted(data, ext, label, height, width, id_pixels, *rasters.count(pixels))
+
+
 def _convert(pair: Pair, rules: Rules) -> Converted:
+    if pair.window is not None:
+        return _convert_tile(pair, rules)
     label, label_hw, id_pixels = None, None, [0] * 256
     if pair.label is not None:
         label, ids, counts = labels.normalise(pair.label.read(), pair.label.name, rules.labels, rules.classes)
@@ -109,6 +129,11 @@ _rules: Rules  # a worker's own copy, sent once
 def _start_worker(rules: Rules) -> None:
     global _rules
     _rules = rules
+    watch_parent()
+
+
+def watch_parent() -> None:
+    """For worker processes: end when the parent does, whatever ended it."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()

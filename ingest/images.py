@@ -113,6 +113,15 @@ def to_rgb(image: Image.Image, name: str) -> Image.Image:
     return image.convert("RGB")
 
 
+def encode(pixels: NDArray[np.uint8], form: Format) -> tuple[bytes, str, NDArray[np.uint8]]:
+    """RGB uint8 [H, W, 3] -> (file, extension, the pixels as they decode from it)."""
+    image = Image.fromarray(pixels)
+    if form.kind != "jpeg":
+        return _png(image), "png", pixels
+    data = _jpeg(image, form.quality)
+    return data, "jpg", np.asarray(decode_image(data, "tile"))
+
+
 def fit(height: int, width: int, max_side: int | None) -> tuple[int, int] | None:
     """(height, width) whose longer side is `max_side`, or None when the image is no larger."""
     if max_side is None or max(height, width) <= max_side:

@@ -29,9 +29,10 @@ class Sample:
     key: str  # unique in the dataset, [A-Za-z0-9_-], at most 60 characters: the tar member's stem
     image: str  # the source image, relative to the raw dataset's root
     label: str | None  # the source label, or None in an unlabelled split
-    image_ext: str  # "jpg" or "png": the tar member is <key>.<image_ext>
+    image_ext: str  # "jpg" or "png", or "npy" (uint8 [H, W, C]) where channels is not 3: the tar member's extension
     height: int  # of the stored image, pixels
     width: int
+    offset: list[int] | None = None  # of a tile in its source image: [y, x], pixels
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ingest.errors import UserError
+
 if TYPE_CHECKING:
     from ingest.raw import RawDataset
 
@@ -42,6 +44,18 @@ class _ImageFormat(click.ParamType[str]):
         return str(value)
 
 
+class _Tile(click.ParamType[tuple[int, int, int]]):
+    name = "tile"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int, int]:
+        hit = re.fullmatch(r"(\d+)x(\d+)(?:\+(\d+))?", str(value))
+        if not hit or not int(hit[1]) or not int(hit[2]) or int(hit[3] or 0) >= min(int(hit[1]), int(hit[2])):
+            self.fail(
+                f"{value!r} is no tile: write 512x512 or 512x512+64 (height x width + overlap, smaller than both)"
+            )
+        return int(hit[1]), int(hit[2]), int(hit[3] or 0)
+
+
 @dataclass(frozen=True)
 class Common:
     """What every dataset command is told."""
@@ -53,6 +67,7 @@ class Common:
     shard_size: int
     image_format: str
     max_side: int | None
+    tile: tuple[int, int, int] | None
     seed: int
     skip_bad: bool
     resume: bool
@@ -70,12 +85,20 @@ class Common:
         """Writes the shards and reports. `words` name the source, so that the manifest tells how to make it again."""
         from ingest import report, writer
         from ingest.images import Format
+        from ingest.rasters import Tile
+        from ingest.scratch import tiled
+
+        if self.tile and self.max_side:
+            raise UserError("--tile and --max-side do not go together: choose one")
+        if self.tile or raw.bands:
+            raw = tiled(raw, Tile(*self.tile) if self.tile else Tile())
 
         options = {
             "splits": list(raw.splits),
             "shard_size": self.shard_size,
             "image_format": self.image_format,
             "max_side": self.max_side,
+            "tile": list(self.tile) if self.tile else None,
             "seed": self.seed,
             "skip_bad": self.skip_bad,
             **raw.options,
@@ -83,6 +106,7 @@ class Common:
         words = [*words, *(word for split in raw.splits for word in ("--split", split))]
         words += ["--shard-size", str(self.shard_size), "--image-format", self.image_format, "--seed", str(self.seed)]
         words += ["--max-side", str(self.max_side)] if self.max_side else []
+        words += ["--tile", "{}x{}+{}".format(*self.tile)] if self.tile else []
         words += ["--skip-bad"] if self.skip_bad else []
         out = self.out or Path("shards") / raw.name
         if self.dry_run:
@@ -127,6 +151,9 @@ def ingest_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--skip-bad", is_flag=True, help="Leave out broken samples and list them, instead of stopping."),
         click.option("--seed", type=int, default=0, show_default=True, help="Of the order of the samples."),
         click.option("--max-side", type=click.IntRange(1), metavar="PX", help="Scale larger images down to this."),
+        click.option(
+            "--tile", type=_Tile(), metavar="HxW[+OVERLAP]", help="Cut images into tiles of that many pixels."
+        ),
         click.option(
             "--image-format",
             type=_ImageFormat(),

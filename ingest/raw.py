@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ from ingest.archives import Source
 from ingest.errors import UserError, nearest
 from ingest.labels import Color, LabelMap
 from ingest.manifest import Skipped
+from ingest.rasters import Bands, Window
 from ingest.sources import Tree
 
 
@@ -19,6 +21,20 @@ class Pair:
 
     image: Source
     label: Source | None
+    window: Window | None = None  # of a scene that was prepared in the scratch folder: y, x, height, width
+
+    @property
+    def stem(self) -> str:
+        """What the key is made of: the image's stem, with the offset of a tile."""
+        stem = os.path.splitext(os.path.basename(self.image.name))[0]
+        return stem if self.window is None else f"{stem}_y{self.window[0]}_x{self.window[1]}"
+
+    @property
+    def bytes(self) -> int:
+        """About what the pair takes in a shard, from the files' sizes or the tile's pixels."""
+        if self.window is not None:
+            return 3 * self.window[2] * self.window[3]
+        return sum(source.size + 1024 for source in (self.image, self.label) if source)
 
 
 @dataclass(frozen=True)
@@ -33,6 +49,7 @@ class RawDataset:
     skipped: dict[str, list[Skipped]] = field(default_factory=dict)
     expected: dict[str, int] = field(default_factory=dict)  # official sample counts, where the splits have them
     options: dict[str, Any] = field(default_factory=dict)  # what was detected or chosen: labels, version, classes
+    bands: Bands | None = None  # given: scenes, to be read by rasters
 
 
 def choose_splits(wanted: Sequence[str], available: Sequence[str], default: Sequence[str] | None = None) -> list[str]:

@@ -55,7 +55,7 @@ def colors(ids: NDArray[np.uint8], palette: list[list[int]]) -> NDArray[np.uint8
 def _cell(key: str, files: dict[str, bytes], facts: Manifest, labeled: bool) -> Image.Image:
     """Image | label over a darkened image, with the key below."""
     image_ext = next(ext for ext in files if ext != "seg.png")
-    image = Image.open(io.BytesIO(files[image_ext])).convert("RGB")
+    image = _picture(files[image_ext], image_ext)
     pictures = [image]
     if labeled:
         ids = np.asarray(Image.open(io.BytesIO(files["seg.png"])))
@@ -70,6 +70,14 @@ def _cell(key: str, files: dict[str, bytes], facts: Manifest, labeled: bool) -> 
         cell.paste(picture.resize(size, Image.Resampling.BOX), (number * (size[0] + 2), 0))
     ImageDraw.Draw(cell).text((0, size[1] + 2), key, _FAINT, font=_font())
     return cell
+
+
+def _picture(data: bytes, ext: str) -> Image.Image:
+    """As RGB; of an array of bands the first three, or one as grey."""
+    if ext != "npy":
+        return Image.open(io.BytesIO(data)).convert("RGB")
+    pixels = np.load(io.BytesIO(data), allow_pickle=False)
+    return Image.fromarray(pixels[..., :3] if pixels.shape[2] >= 3 else np.repeat(pixels[..., :1], 3, axis=2))
 
 
 def _legend(facts: Manifest, pixels: list[int], width: int) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from pathlib import Path
 
@@ -11,9 +12,9 @@ from tqdm import tqdm
 
 from ingest import manifest
 from ingest.errors import UserError
-from ingest.images import channel_sums
 from ingest.labels import decode_image
 from ingest.manifest import Manifest, Shard, ShardRecord
+from ingest.rasters import count
 from ingest.shard import index_of, read_samples
 
 _CHUNK = 1 << 20
@@ -85,12 +86,20 @@ def _recount(folder: Path, record: ShardRecord, facts: Manifest) -> None:
     """Decodes every sample of a shard: sizes, label values and sums must be as recorded."""
     ids, sums = np.zeros(256, np.int64), np.zeros(facts.channels, np.int64)
     for sample, (key, files) in zip(record.samples, read_samples(folder / f"{record.name}.tar"), strict=True):
-        image = decode_image(files[sample.image_ext], f"{record.name}: {key}.{sample.image_ext}")
-        _same([image.height, image.width], [sample.height, sample.width], f"{record.name}: size of {key}")
-        sums += np.array(channel_sums(np.array(image.histogram(), np.int64).reshape(facts.channels, 256))[0])
+        if sample.image_ext == "npy":
+            pixels = np.load(io.BytesIO(files["npy"]), allow_pickle=False)
+        else:
+            pixels = np.asarray(decode_image(files[sample.image_ext], f"{record.name}: {key}.{sample.image_ext}"))
+        shape = (sample.height, sample.width, facts.channels)
+        _same(pixels.shape, shape, f"{record.name}: size of {key}")
+        sums += np.array(count(pixels)[0])
         if sample.label is not None:
             label = decode_image(files["seg.png"], f"{record.name}: {key}.seg.png")
-            _same((label.mode, label.size), ("L", image.size), f"{record.name}: mode and size of {key}.seg.png")
+            _same(
+                (label.mode, label.size),
+                ("L", (sample.width, sample.height)),
+                f"{record.name}: mode and size of {key}.seg.png",
+            )
             ids += np.array(label.histogram(), np.int64)
     _same(ids[: facts.num_classes].tolist(), record.class_pixels, f"{record.name}: class pixels")
     _same(int(ids[facts.ignore]), record.ignored_pixels, f"{record.name}: ignored pixels")

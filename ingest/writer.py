@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import math
 import os
@@ -15,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ingest import manifest
+from ingest import manifest, scratch
 from ingest.convert import Converted, Rules, convert_all
 from ingest.errors import UserError
 from ingest.images import Format
@@ -23,7 +22,7 @@ from ingest.keys import make_keys
 from ingest.manifest import IGNORE, Manifest, Sample, Shard, ShardRecord, Skipped, Split
 from ingest.raw import Pair, RawDataset
 from ingest.resume import claim, fingerprint, finished
-from ingest.shard import BLOCK, TarWriter
+from ingest.shard import TarWriter
 
 
 @dataclass(frozen=True)
@@ -52,17 +51,17 @@ def plan(raw: RawDataset, shard_size: int, seed: int) -> list[PlannedShard]:
         if not pairs:
             raise UserError(f"split {split!r} of {raw.name} is empty: check its files, or leave it out with --split")
     samples = [(split, pair) for split, pairs in raw.splits.items() for pair in pairs]
-    keys = make_keys([(split, pair.image.name) for split, pair in samples])
+    keys = make_keys([(split, pair.image.name, pair.stem) for split, pair in samples])
     shards = []
     for split in raw.splits:
         mine = [Planned(key, pair) for key, (of, pair) in zip(keys, samples, strict=True) if of == split]
         mine.sort(key=lambda sample: hashlib.sha256(f"{seed}/{sample.key}".encode()).digest())
-        total = sum(_size(sample.pair) for sample in mine)
+        total = sum(sample.pair.bytes for sample in mine)
         count = max(1, math.ceil(total / shard_size))
         cut: list[list[Planned]] = [[] for _ in range(count)]
         before = 0
         for sample in mine:  # equal shares of the bytes, so that no shard is a sliver
-            size = _size(sample.pair)
+            size = sample.pair.bytes
             cut[min(count - 1, (before + size // 2) * count // total)].append(sample)
             before += size
         cut = [part for part in cut if part]
@@ -95,14 +94,17 @@ def write(
     refuse_existing(out)
     partial = out.with_name(out.name + ".partial")
     shards = plan(raw, shard_size, seed)
-    rules = Rules(raw.labels, tuple(raw.classes), images or Format(), skip_bad)
+    rules = Rules(raw.labels, tuple(raw.classes), images or Format(), skip_bad, str(partial))
     # without skip_bad: who stumbles over a broken file late may go on with it
     deciding = {key: value for key, value in options.items() if key != "skip_bad"}
-    digest = fingerprint(raw.name, raw.classes, deciding, [dataclasses.astuple(shard) for shard in shards])
+    digest = fingerprint(raw.name, raw.classes, deciding, [_identity(shard) for shard in shards])
     with claim(partial, digest, resume):
         try:
+            if any(pair.window for pairs in raw.splits.values() for pair in pairs):
+                scratch.prepare((pair for pairs in raw.splits.values() for pair in pairs), partial, raw, workers)
             records = _write_shards(shards, raw.name, rules, partial, workers)
             facts = summarise(raw, shards, records, command, options)
+            scratch.remove(partial)
             manifest.save(facts, partial)
         except BaseException as error:
             kept = sum(finished(partial, shard.name) is not None for shard in shards)
@@ -118,6 +120,15 @@ def write(
         out.rmdir()  # empty, checked above
     os.replace(partial, out)
     return facts
+
+
+def _identity(shard: PlannedShard) -> list[Any]:
+    """What must be the same for a finished shard to be the one that is planned."""
+    samples = [
+        [sample.key, sample.pair.window, *((s.name, s.size) for s in (sample.pair.image, sample.pair.label) if s)]
+        for sample in shard.samples
+    ]
+    return [shard.name, samples]
 
 
 def refuse_existing(out: Path) -> None:
@@ -211,6 +222,7 @@ def _record(
                 image_ext=result.image_ext,
                 height=result.height,
                 width=result.width,
+                offset=list(planned.pair.window[:2]) if planned.pair.window else None,
             )
             for planned, result in done
         ],
@@ -244,6 +256,7 @@ def summarise(
         splits={split: _split(raw, split, mine) for split, mine in by_split.items()},
         command=command,
         options=options,
+        channels=len(mean),
     )
 
 
@@ -282,8 +295,3 @@ def _mean_std(records: list[ShardRecord]) -> tuple[list[float], list[float]]:
         mean.append(total / pixels / 255)
         std.append(math.sqrt(pixels * squares - total * total) / pixels / 255)
     return mean, std
-
-
-def _size(pair: Pair) -> int:
-    """Bytes the pair takes in a tar, as far as the source tells."""
-    return sum(source.size + 2 * BLOCK for source in (pair.image, pair.label) if source)

@@ -12,6 +12,7 @@ import yaml
 from ingest.errors import UserError, nearest
 from ingest.labels import Color, LabelMap, voc_palette
 from ingest.manifest import IGNORE, Skipped
+from ingest.rasters import Bands
 from ingest.raw import Pair, RawDataset, choose_splits, pair_up
 from ingest.sources import Tree
 
@@ -27,6 +28,7 @@ class Spec:
     palette: list[Color]
     labels: LabelMap
     splits: dict[str, tuple[str, str | None]]  # name -> glob of images, glob of labels
+    bands: Bands | None
     path: str = field(default="")
 
 
@@ -37,7 +39,7 @@ def find(src: Path, spec: Spec, splits: Sequence[str] = (), skip_bad: bool = Fal
     paired, skipped = {}, {}
     for name in names:
         paired[name], skipped[name] = _pair(tree, spec, name, skip_bad)
-    return RawDataset(spec.name, spec.classes, spec.palette, spec.labels, paired, skipped)
+    return RawDataset(spec.name, spec.classes, spec.palette, spec.labels, paired, skipped, bands=spec.bands)
 
 
 def _pair(tree: Tree, spec: Spec, split: str, skip_bad: bool) -> tuple[list[Pair], list[Skipped]]:
@@ -79,7 +81,7 @@ def load_spec(name_or_path: str) -> Spec:
 
 
 def _check(raw: Any, path: str) -> Spec:
-    _known(raw, ("name", "classes", "palette", "ids", "colors", "ignore", "splits"), path, "the spec")
+    _known(raw, ("name", "classes", "palette", "ids", "colors", "ignore", "bands", "range", "splits"), path, "the spec")
     for key in ("name", "classes", "splits"):
         if not raw.get(key):
             raise UserError(f"{path}: {key!r} is missing; ingest/specs/camvid.yaml is an example")
@@ -89,7 +91,15 @@ def _check(raw: Any, path: str) -> Spec:
     classes = [str(one) for one in classes]
     if "/" in name or name.startswith("."):
         raise UserError(f"{path}: name {name!r} names the output folder: use letters, digits, '_' and '-'")
-    return Spec(name, classes, _palette(raw, len(classes), path), _labels(raw, classes, path), _splits(raw, path), path)
+    return Spec(
+        name,
+        classes,
+        _palette(raw, len(classes), path),
+        _labels(raw, classes, path),
+        _splits(raw, path),
+        _bands(raw, path),
+        path,
+    )
 
 
 def _palette(raw: dict[str, Any], count: int, path: str) -> list[Color]:
@@ -135,6 +145,28 @@ def _colors(given: Any, classes: list[str], path: str) -> dict[Color, int]:
                 raise UserError(f"{path}: the colour {color} stands for two classes: drop it from one of them")
             found[red, green, blue] = IGNORE if name == "ignore" else classes.index(str(name))
     return found
+
+
+def _bands(raw: dict[str, Any], path: str) -> Bands | None:
+    """`bands: [4, 3, 2]` and `range: [low, high]`, or a range a band."""
+    choice, ranges = raw.get("bands") or [], raw.get("range") or []
+    if not choice and not ranges:
+        return None
+    if not isinstance(choice, list) or not all(isinstance(band, int) and band >= 1 for band in choice):
+        raise UserError(f"{path}: 'bands' must list band numbers, 1 first, not {choice!r}")
+    ranges = (
+        ranges if isinstance(ranges, list) and ranges and isinstance(ranges[0], list) else [ranges] if ranges else []
+    )
+    for pair in ranges:
+        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(v, int | float) for v in pair)):
+            raise UserError(f"{path}: 'range' must be [low, high], or such a pair a band, not {pair!r}")
+        if pair[0] >= pair[1]:
+            raise UserError(f"{path}: range {pair}: low must be below high")
+    if len(ranges) not in (0, 1, len(choice) or 3):
+        raise UserError(
+            f"{path}: 'range' has {len(ranges)} pairs for {len(choice) or 3} bands: give one, or one a band"
+        )
+    return Bands(tuple(choice), tuple((float(low), float(high)) for low, high in ranges))
 
 
 def _color(color: Any, path: str) -> Color:

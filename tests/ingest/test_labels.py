@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -83,8 +84,9 @@ def test_keys_are_safe_short_unique_and_stable():
         ("val", "c/TWIN.png"),
         ("val", "straße/фото 1.jpg"),
     ]
-    keys = make_keys(names)
-    assert keys[0] == "plain-name_1" and keys == make_keys(names)
+    samples = [(split, name, Path(name).stem) for split, name in names]
+    keys = make_keys(samples)
+    assert keys[0] == "plain-name_1" and keys == make_keys(samples)
     assert len({key.lower() for key in keys}) == len(keys)
     for key in keys:
         assert 0 < len(key) <= 60 and all(c.isascii() and (c.isalnum() or c in "-_") for c in key)
