@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import os
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +63,7 @@ class Common:
     """What every dataset command is told."""
 
     src: Path
-    out: Path | None
+    out: str | None  # a folder, or a URL for fsspec
     splits: tuple[str, ...]
     workers: int
     shard_size: int
@@ -76,14 +78,18 @@ class Common:
 
     def check_out(self, name: str) -> None:
         """Before the source is searched: is the output folder free? UserError says what to do."""
-        from ingest.writer import refuse_existing
+        from ingest import remote, writer
 
-        if not self.resume and not self.dry_run:
-            refuse_existing(self.out or Path("shards") / name)
+        if self.resume or self.dry_run:
+            return
+        if self.out and remote.is_url(self.out):
+            remote.refuse_existing(self.out)
+        else:
+            writer.refuse_existing(Path(self.out or Path("shards") / name))
 
     def ingest(self, raw: RawDataset, words: list[str]) -> None:
         """Writes the shards and reports. `words` name the source, so that the manifest tells how to make it again."""
-        from ingest import report, writer
+        from ingest import remote, report, writer
         from ingest.images import Format
         from ingest.rasters import Tile
         from ingest.scratch import tiled
@@ -108,7 +114,10 @@ class Common:
         words += ["--max-side", str(self.max_side)] if self.max_side else []
         words += ["--tile", "{}x{}+{}".format(*self.tile)] if self.tile else []
         words += ["--skip-bad"] if self.skip_bad else []
-        out = self.out or Path("shards") / raw.name
+        out = self.out or str(Path("shards") / raw.name)
+        url = out if remote.is_url(out) else None
+        # shards for a URL are made here first, under a name of its own, so that --resume finds them
+        folder = Path(out) if url is None else remote.CACHE / "out" / hashlib.sha256(url.encode()).hexdigest()[:16]
         if self.dry_run:
             found = report.found(raw, writer.plan(raw, self.shard_size, self.seed))
             click.echo(json.dumps(found, indent=1) if self.as_json else report.found_table(found))
@@ -117,7 +126,7 @@ class Common:
         kind, _, quality = self.image_format.partition(":")
         facts = writer.write(
             raw,
-            out,
+            folder,
             shard_size=self.shard_size,
             seed=self.seed,
             workers=self.workers,
@@ -127,6 +136,9 @@ class Common:
             skip_bad=self.skip_bad,
             resume=self.resume,
         )
+        if url is not None:
+            remote.upload(folder, url)
+            shutil.rmtree(folder)
         if self.as_json:
             click.echo(json.dumps(report.as_dict(facts, raw.expected, out), indent=1))
         else:
@@ -142,7 +154,6 @@ def ingest_options(command: Callable[..., None]) -> Callable[..., None]:
         common = Common(**{name: given.pop(name) for name in Common.__dataclass_fields__})
         command(common, **given)
 
-    path = click.Path(path_type=Path)
     cores = os.cpu_count() or 1
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
@@ -164,7 +175,7 @@ def ingest_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--shard-size", type=_Bytes(), default="256MB", show_default=True, help="Bytes a shard, about."),
         click.option("--workers", type=click.IntRange(1), default=cores, help="Processes.  [default: all cores]"),
         click.option("--split", "splits", multiple=True, help="Only this split; repeat for more."),
-        click.option("--out", type=path, help="Shard folder.  [default: shards/<dataset>]"),
+        click.option("--out", help="Shard folder, or a URL (s3://, gs://...).  [default: shards/<dataset>]"),
     ):
         wrapped = option(wrapped)
-    return click.argument("src", type=path)(wrapped)
+    return click.argument("src", type=click.Path(path_type=Path))(wrapped)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ingest.manifest import Manifest
@@ -68,11 +67,11 @@ def _some(names: Sequence[str], limit: int = 8) -> str:
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
-def as_dict(facts: Manifest, expected: Mapping[str, int], out: Path) -> dict[str, Any]:
+def as_dict(facts: Manifest, expected: Mapping[str, int], out: str) -> dict[str, Any]:
     """The summary for programs."""
     return {
         "name": facts.name,
-        "out": str(out),
+        "out": out,
         "classes": facts.num_classes,
         "splits": {
             name: {
