@@ -16,9 +16,18 @@ def max_pool(features: Tensor) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
         a, b = features[..., ::2, ::2], features[..., ::2, 1::2]
         c, d = features[..., 1::2, ::2], features[..., 1::2, 1::2]
-        lower = torch.maximum(c, d) > torch.maximum(a, b)  # on a tie the first, as max_pool2d
-        switches = torch.where(lower, 2 + (d > c).to(torch.uint8), (b > a).to(torch.uint8))
+        lower = _exceeds(torch.maximum(c, d), torch.maximum(a, b))
+        switches = torch.where(lower, 2 + _exceeds(d, c).to(torch.uint8), _exceeds(b, a).to(torch.uint8))
     return F.max_pool2d(features, 2), switches
+
+
+def _exceeds(later: Tensor, earlier: Tensor) -> Tensor:
+    """later > earlier; on a tie the first of a window stays, as in max_pool2d.
+
+    In flat regions (sky, padding) values tie but for the last bits, which differ from runtime to runtime and would move
+    what is unpooled by a pixel: a ten-thousandth counts as a tie.
+    """
+    return later > earlier + 1e-4 * earlier.abs()
 
 
 def max_unpool(features: Tensor, switches: Tensor) -> Tensor:
