@@ -30,6 +30,9 @@ def cross_entropy(
     Weights and smoothing as `torch.nn.functional.cross_entropy` defines them. OHEM ranks pixels by -log p_y alone,
     within each rank's own batch (a global order would need all pixels on every rank); the mean is over the pixels
     picked on all ranks.
+
+    Memory: at its peak 3.0 times the float32 logits, forward and backward (171 classes, 512 x 512, on a CPU): the
+    log-probabilities, their gradient and that of the logits. `focal` takes 3.1.
     """
     valid = targets != IGNORE
     nll = F.nll_loss(log_probs, targets, ignore_index=IGNORE, reduction="none")
