@@ -1,0 +1,90 @@
+"""An exponential moving average of the weights: often a little better to evaluate than the weights themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from ingest.errors import UserError
+
+
+class Ema:
+    """The average of a net's parameters, on their device, in their dtype and memory format.
+
+    After step s (from 0) each average moves to d average + (1 - d) parameter, with d = `decay_at(decay, s)`. Every rank
+    holds the same parameters and so the same average. Buffers, such as batch norm's running statistics, are averages
+    already or mere counts: they are not averaged again, and `averaged` leaves the net's own in place.
+    """
+
+    def __init__(self, net: nn.Module, decay: float) -> None:
+        """Starts as a copy of the net. decay: in [0, 1); 0.999 looks back over about the last 1000 steps."""
+        self.decay = decay
+        self.steps = 0
+        self._average = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
+        self._lent = False
+
+    @torch.no_grad()
+    def update(self, net: nn.Module) -> None:
+        """Call after each optimiser step. A few kernels for all parameters together; waits for no device."""
+        if self._lent:
+            raise RuntimeError("the net holds the averaged weights now: update it outside of `averaged`")
+        values = [parameter.detach() for parameter in net.parameters()]
+        torch._foreach_lerp_(list(self._average.values()), values, 1 - decay_at(self.decay, self.steps))
+        self.steps += 1
+
+    @contextmanager
+    def averaged(self, net: nn.Module) -> Iterator[None]:
+        """Within the block the net holds the average, to be evaluated or saved; afterwards its own weights again.
+
+        Values are copied in place: the optimizer, DDP and compiled code keep their tensors. One more copy of the
+        weights lives as long as the block.
+        """
+        if self._lent:
+            raise RuntimeError("the net holds the averaged weights already: `averaged` does not nest")
+        held = [parameter.detach() for parameter in net.parameters()]
+        own = [value.clone() for value in held]
+        self._lent = True
+        try:
+            _copy(held, list(self._average.values()))
+            yield
+        finally:
+            _copy(held, own)
+            self._lent = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint: {"steps": int, "average": parameter name -> tensor}; the tensors, not copies of them."""
+        return {"steps": self.steps, "average": dict(self._average)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from `state_dict()`. UserError when it belongs to another net; then nothing has changed."""
+        average = state["average"]
+        for name in [*self._average, *average]:
+            here, there = (tuple(each[name].shape) if name in each else None for each in (self._average, average))
+            if here != there:
+                raise UserError(
+                    f"the checkpoint's averaged weights are of another net: {name} is {_described(there)} there and "
+                    f"{_described(here)} here; keep the net section that it was trained with"
+                )
+        _copy(list(self._average.values()), [average[name] for name in self._average])
+        self.steps = state["steps"]
+
+
+def decay_at(decay: float, step: int) -> float:
+    """min(decay, (1 + step) / (10 + step)): so that the random weights of the start are soon forgotten.
+
+    The warm-up is that of TensorFlow's ExponentialMovingAverage with `num_updates`.
+    """
+    return min(decay, (1 + step) / (10 + step))
+
+
+@torch.no_grad()
+def _copy(to: list[torch.Tensor], values: list[torch.Tensor]) -> None:
+    torch._foreach_copy_(to, values)
+
+
+def _described(shape: tuple[int, ...] | None) -> str:
+    return "missing" if shape is None else f"of shape {list(shape)}"
