@@ -63,7 +63,7 @@ def predict(
 def _save_mask(mask: np.ndarray, palette: Sequence[Sequence[int]], path: Path) -> None:
     image = Image.frombytes("P", (mask.shape[1], mask.shape[0]), mask.tobytes())
     image.putpalette([channel for colour in palette for channel in colour])
-    image.save(path)
+    image.save(path, bits=8)  # not fewer, as Pillow would for few classes: some readers spread those over 0..255
 
 
 @click.command()

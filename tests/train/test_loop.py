@@ -85,23 +85,27 @@ def test_another_seed_gives_other_weights(raw_recipe: dict, world: Ranks, tmp_pa
     assert not same(weights(one), weights(two))
 
 
-def test_accumulated_batches_equal_one_large_one(raw_recipe: dict, world: Ranks, tmp_path: Path) -> None:
-    """With batch norm out of the way, 2 x 2 crops make the step that 4 crops make."""
-    raw_recipe["train"] |= {"steps": 1, "val_every_steps": 9}
-    found = []
+def test_accumulated_batches_make_the_step_of_one_large_one(raw_recipe: dict, world: Ranks, tmp_path: Path) -> None:
+    """Batch norm and dropout out of the way, 2 x 2 crops move the weights as 4 crops do.
+
+    Not to the digit: each part is a mean over its own valid pixels. A forgotten part, or a sum in place of a mean,
+    would be off by half and more.
+    """
+    raw_recipe["train"] |= {"steps": 1}
+    moves = []
     for batch, accumulate in ((4, 1), (2, 2)):
-        raw_recipe["data"] = raw_recipe["data"] | {"batch_size": batch}
-        raw_recipe["optimizer"] = {"lr": 0.1, "momentum": 0.0, "accumulate": accumulate}
+        raw_recipe["data"] = raw_recipe["data"] | {"batch_size": batch, "val": ""}
+        raw_recipe["optimizer"] = {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0, "accumulate": accumulate}
         run = Run(config.parse(raw_recipe), world, tmp_path / str(batch))
+        before = torch.cat([p.detach().flatten().clone() for p in run.net.parameters()])
         run.net.eval()
         run.net.train = lambda mode=True, net=run.net: net  # type: ignore[method-assign]
         for module in run.net.modules():
             if hasattr(module, "logits"):
                 module.training = True  # typed output, statistics and dropout as in eval
         run.train()
-        found.append(weights(run))
-    for key, tensor in found[0].items():
-        torch.testing.assert_close(found[1][key], tensor, rtol=2e-3, atol=2e-4, msg=key)
+        moves.append(torch.cat([p.detach().flatten() for p in run.net.parameters()]) - before)
+    assert (moves[1] - moves[0]).norm() < 0.25 * moves[0].norm()
 
 
 def test_nan_stops_with_step_keys_and_a_checkpoint_from_before(raw_recipe: dict, world: Ranks, tmp_path: Path) -> None:

@@ -1,0 +1,37 @@
+"""The shipped CamVid spec and recipe on the real images."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ingest import manifest
+from pipeline.loader import EvalLoader
+from pipeline.shards import ShardSet
+from tests.conftest import ROOT
+
+
+@pytest.mark.realdata
+def test_camvid_goes_in_and_comes_out(realdata: Path, tmp_path: Path) -> None:
+    out = tmp_path / "camvid"
+    command = ["-m", "ingest", "folder", str(realdata / "camvid"), "--spec", "camvid", "--split", "val"]
+    done = subprocess.run([sys.executable, *command, "--out", str(out)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    facts = manifest.load(out)
+    assert facts.num_classes == 11 and facts.split("val").samples == 101
+    masks = [np.asarray(Image.open(path)) for path in (realdata / "camvid" / "valannot").glob("*.png")]
+    pixels = np.bincount(np.concatenate([mask.ravel() for mask in masks]), minlength=12)
+    assert facts.split("val").class_pixels == pixels[:11].tolist()
+    assert facts.split("val").ignored_pixels == pixels[11]
+    # and what the loader hands out are the very pixels of the files
+    shards = ShardSet(out, "val")
+    names = {sample.key: sample for sample in manifest.load_shard(out, "val-000000").samples}
+    batch = next(iter(EvalLoader(shards, 3)))
+    for key, image in zip(batch.keys, batch.images, strict=True):
+        expected = np.asarray(Image.open(realdata / "camvid" / names[key].image))
+        np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), expected)

@@ -1,0 +1,73 @@
+"""What README.md says is true: its commands take their flags, its recipe parses, its make targets exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from importlib import import_module
+
+import click
+import pytest
+import yaml
+
+import bench.loader
+import ingest.__main__
+import train.__main__
+import train.evaluate
+import train.predict
+from tests.conftest import ROOT
+from train import config
+
+TEXT = (ROOT / "README.md").read_text()
+COMMANDS = {
+    "ingest": ingest.__main__.main,
+    "train": train.__main__.command,
+    "train.evaluate": train.evaluate.command,
+    "train.predict": train.predict.command,
+    "bench.loader": bench.loader.command,
+}
+LINES = sorted(
+    {line.split("#")[0].strip() for line in TEXT.splitlines() if re.match(r" {4}(python|torchrun) .*-m ", line)}
+)
+
+
+def parse(line: str) -> tuple[str, list[str]]:
+    words = shlex.split(line)
+    at = words.index("-m")
+    return words[at + 1], words[at + 2 :]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_commands_take_what_the_readme_gives_them(line: str) -> None:
+    module, arguments = parse(line)
+    command = COMMANDS[module] if module in COMMANDS else import_module(f"{module}.__main__").command
+    if isinstance(command, click.Group):
+        _, found, arguments = command.resolve_command(click.Context(command), arguments)
+        assert found is not None, f"no command {arguments[0]!r}"
+        command = found
+    # parsed, not run: make_context reports unknown flags, missing and surplus arguments
+    context = command.make_context(line, list(arguments))
+    for override in context.params.get("overrides", ()):
+        assert "=" in override
+
+
+def test_the_readme_has_its_three_commands() -> None:
+    assert {"ingest", "train", "bench.loader"} <= {parse(line)[0] for line in LINES}
+
+
+def test_the_readme_recipe_parses() -> None:
+    recipes = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", TEXT, re.S) if "optimizer:" in block]
+    assert recipes
+    for raw in recipes:
+        config.parse(raw)
+
+
+def test_shipped_recipes_named_in_the_readme_exist() -> None:
+    named = set(re.findall(r"--cfg ([a-z]\w+)(?![\w./])", TEXT)) - {"my", "R"}
+    assert named and named <= set(config.shipped())
+
+
+def test_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.M))
+    named = set(re.findall(r"^ {4}make ([a-z-]+)", TEXT, re.M))
+    assert named and named <= targets
