@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -67,10 +69,12 @@ def normalise(
     image = None if name.endswith(".mat") else decode_image(data, name)
     if image is not None and image.mode in ("RGB", "RGBA"):
         ids, ready = _from_colors(image, name, mapping), False
+        counts = count_values(ids)
     else:
         raw, plain = (label_of(data, name), False) if image is None else _indices(image, data, name)
         table = mapping.lut()
-        present = np.flatnonzero(count_values(raw))
+        raw_counts = count_values(raw)
+        present = np.flatnonzero(raw_counts)
         unknown = present[table[present] < 0]
         if unknown.size:
             value = int(unknown[0])
@@ -81,8 +85,9 @@ def normalise(
                 "correct the mask, or map the value to a class or to ignore"
             )
         ready = plain and bool((table[present] == present).all())
-        ids = raw.astype(np.uint8) if ready else table[raw].astype(np.uint8)
-    counts = count_values(ids)
+        ids = raw.astype(np.uint8, copy=False) if ready else table.astype(np.uint8)[raw]
+        counts = np.zeros(256, np.int64)
+        np.add.at(counts, table[present], raw_counts[present])
     return (data if ready else encode(ids)), ids, counts
 
 
@@ -94,11 +99,24 @@ def count_values(values: Raw) -> NDArray[np.int64]:
 
 
 def encode(ids: NDArray[np.uint8]) -> bytes:
-    """uint8 [H, W] -> a mode-L PNG."""
-    out = io.BytesIO()
-    # level 1: a third larger than level 6 on masks (which are tiny), several times faster
-    Image.fromarray(ids).save(out, "PNG", compress_level=1)
-    return out.getvalue()
+    """uint8 [H, W] -> a mode-L PNG (PNG specification, third edition).
+
+    By hand: rows less the row above (filter Up) are nearly all zero in a mask, and zlib's run-length strategy takes
+    a third of the time of Pillow's encoder then, for half the bytes (measured on Cityscapes masks).
+    """
+    height, width = ids.shape
+    rows = np.empty((height, width + 1), np.uint8)
+    rows[:, 0] = 2  # the filter's number
+    rows[0, 1:] = ids[0]
+    np.subtract(ids[1:], ids[:-1], out=rows[1:, 1:])
+    packer = zlib.compressobj(1, strategy=zlib.Z_RLE)
+    packed = packer.compress(rows.data) + packer.flush()
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", head) + _chunk(b"IDAT", packed) + _chunk(b"IEND", b"")
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
 
 
 def resize(ids: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
