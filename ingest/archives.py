@@ -29,6 +29,11 @@ class Source:
     crc: int = 0  # zip
     data: bytes | None = None  # of a compressed tar's member
 
+    @property
+    def loose(self) -> bool:
+        """A file of its own, not a member of an archive."""
+        return self.offset is None and self.data is None
+
     def read(self) -> bytes:
         """The file's bytes. Raises UserError when it is gone, unreadable or damaged."""
         if self.data is not None:

@@ -178,7 +178,7 @@ def _write_shard(
             if isinstance(result, Skipped):
                 skipped.append(result)
             else:
-                tar.add(sample.key, _members(result))
+                tar.add(sample.key, _members(sample.pair, result))
                 done.append((sample, _light(result)))
             progress.update()
         if not done:
@@ -192,8 +192,8 @@ def _write_shard(
     return record
 
 
-def _members(sample: Converted) -> list[tuple[str, bytes]]:
-    image = [(sample.image_ext, sample.image)]
+def _members(pair: Pair, sample: Converted) -> list[tuple[str, bytes]]:
+    image = [(sample.image_ext, sample.image or pair.image.read())]
     return image if sample.label is None else [*image, ("seg.png", sample.label)]
 
 
