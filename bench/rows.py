@@ -51,7 +51,15 @@ def decode(setting: Setting) -> Iterator[int]:
             [shards.label(sample) for sample in request.samples],
         ),
     ) as feed:
-        pipe = decode_graph(feed.source, backend, setting.batch, setting.threads, 2, device_id)  # type: ignore[arg-type]
+        pipe = decode_graph(
+            feed.source,
+            backend,  # type: ignore[arg-type]
+            setting.batch,
+            setting.threads,
+            2,
+            device_id,
+            channels=shards.manifest.channels,
+        )
         for request, _ in feed.run(pipe):
             yield len(request.samples)
 

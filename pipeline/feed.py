@@ -70,7 +70,7 @@ class Feed:
         """Which of the files under way is broken; DALI's message does not always say."""
         for request in self._under_way:
             for sample in request.samples:
-                files = {"image": self._shards.image(sample)}
+                files = {"image": self._shards.image(sample)} if self._shards.manifest.channels == 3 else {}
                 if self._shards.labeled:
                     files["label"] = self._shards.label(sample)
                 for kind, encoded in files.items():

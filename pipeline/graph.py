@@ -8,7 +8,7 @@ GPU's operators on its CPU, hold them against OpenCV, and `serialize()` the GPU 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,15 +30,17 @@ def decode_graph(
     prefetch: int,
     device_id: int | None,
     labeled: bool = True,
+    channels: int = 3,
 ) -> Pipeline:
     """Encoded bytes -> decoded images uint8 [H, W, C] (and labels uint8 [H, W, 1]).
 
-    `source` returns a list of images' bytes (uint8 [n]) and, if labelled, one of labels' bytes.
+    `source` returns a list of images' bytes (`ShardSet.image`) and, if labelled, one of labels' bytes.
     """
     pipe = _pipeline(batch, threads, prefetch, device_id)
     with pipe:
-        inputs = _inputs(source, [types.UINT8] * (2 if labeled else 1), [1] * (2 if labeled else 1))
-        outputs = [_decode(inputs[0], backend, types.RGB)]
+        kinds = [_image_kind(channels), _BYTES] if labeled else [_image_kind(channels)]
+        inputs = _inputs(source, kinds)
+        outputs = [_decode_image(inputs[0], backend, channels)]
         if labeled:
             outputs.append(_decode(inputs[1], backend, types.GRAY))
         pipe.set_outputs(*outputs)
@@ -63,11 +65,11 @@ def warp_graph(
     """
     pipe = _pipeline(batch, threads, prefetch, device_id)
     with pipe:
-        kinds, ndims = [types.UINT8, types.UINT8, types.FLOAT], [1, 1, 2]
+        kinds = [_image_kind(len(fill)), _BYTES, _Kind(types.FLOAT, 2)]
         if blur:
-            kinds, ndims = [*kinds, types.FLOAT, types.INT32], [*ndims, 0, 0]
-        encoded, encoded_label, matrix, *kernel = _inputs(source, kinds, ndims)
-        image = _decode(encoded, backend, types.RGB)
+            kinds += [_Kind(types.FLOAT, 0), _Kind(types.INT32, 0)]
+        encoded, encoded_label, matrix, *kernel = _inputs(source, kinds)
+        image = _decode_image(encoded, backend, len(fill))
         label = _decode(encoded_label, backend, types.GRAY)
         # warp_affine fills with one number for all channels. Shifted by the fill colour, that number is 0.
         colour = types.Constant(np.array(fill, dtype=np.int16).reshape(1, 1, -1), device=backend)
@@ -111,11 +113,42 @@ def _pipeline(batch: int, threads: int, prefetch: int, device_id: int | None) ->
     )
 
 
-def _inputs(source: Source, dtypes: list[Any], ndims: list[int]) -> list[Any]:
+class _Kind(NamedTuple):
+    """Element type, dimensions and layout of one input."""
+
+    dtype: Any
+    ndim: int
+    layout: str = ""
+
+
+_BYTES = _Kind(types.UINT8, 1)
+
+
+def _image_kind(channels: int) -> _Kind:
+    """Three channels come as JPEG or PNG files, any other number as plain arrays."""
+    return _BYTES if channels == 3 else _Kind(types.UINT8, 3, "HWC")
+
+
+def _inputs(source: Source, kinds: list[_Kind]) -> list[Any]:
+    dtypes, ndims, layouts = zip(*kinds, strict=True)
     # no_copy: the arrays are views of the mapped tars, which outlive the pipeline.
     return list(
-        fn.external_source(source=source, num_outputs=len(dtypes), batch=True, no_copy=True, dtype=dtypes, ndim=ndims)
+        fn.external_source(
+            source=source,
+            num_outputs=len(kinds),
+            batch=True,
+            no_copy=True,
+            dtype=list(dtypes),
+            ndim=list(ndims),
+            layout=list(layouts),
+        )
     )
+
+
+def _decode_image(encoded: Any, backend: Backend, channels: int) -> Any:
+    if channels == 3:
+        return _decode(encoded, backend, types.RGB)
+    return encoded.gpu() if backend == "gpu" else encoded
 
 
 def _decode(encoded: Any, backend: Backend, output_type: Any) -> Any:

@@ -127,7 +127,15 @@ class TrainLoader:
             ThreadPoolExecutor(self.threads, thread_name_prefix="warp") as pool,
             Feed(self.shards, self._requests(), inputs) as feed,
         ):
-            pipe = decode_graph(feed.source, "cpu", self.batch_size, self.threads, self.prefetch, device_id=None)
+            pipe = decode_graph(
+                feed.source,
+                "cpu",
+                self.batch_size,
+                self.threads,
+                self.prefetch,
+                device_id=None,
+                channels=len(self._fill),
+            )
             for request, (images, labels) in feed.run(pipe):
                 assert request.matrices is not None and request.sigmas is not None
                 height, width = self.augment.crop
@@ -210,6 +218,7 @@ class EvalLoader:
                 self.prefetch,
                 device_id,
                 labeled=self.shards.labeled,
+                channels=self.shards.manifest.channels,
             )
             for request, outputs in feed.run(pipe):
                 labels = as_torch(outputs[1]).squeeze(3) if self.shards.labeled else None

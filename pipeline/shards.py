@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest import manifest
+from ingest import manifest, remote
 from ingest.errors import UserError
 
 Bytes = NDArray[np.uint8]
@@ -29,9 +29,13 @@ class ShardSet:
 
     Raises UserError when the folder is no finished dataset, the split is unknown or empty, a tar is missing or of
     another size than the manifest says (a truncated tar), or an index does not match its tar.
+
+    folder: a path, or a URL (`s3://...`), which is staged into the local cache first.
     """
 
     def __init__(self, folder: str | Path, split: str) -> None:
+        if remote.is_url(folder):
+            folder = remote.stage(str(folder))
         self.folder, self.split = Path(folder), split
         self.manifest = manifest.load(folder)
         facts = self.manifest.split(split)
@@ -64,9 +68,22 @@ class ShardSet:
         return len(self._samples)
 
     def image(self, sample: int) -> Bytes:
-        """The encoded image (JPEG or PNG file), uint8 [bytes], a read-only view of the tar."""
+        """The image as stored, a read-only view of the tar.
+
+        Three channels: the JPEG or PNG file, uint8 [bytes]. Any other number: the pixels themselves, uint8 [H, W, C].
+        """
         shard, image, _ = self._samples[sample]
-        return self._view(shard, image)
+        content = self._view(shard, image)
+        if self.manifest.channels == 3:
+            return content
+        # a .npy file of version 1: magic (6), version (2), length of the header (2), header, data
+        data = content[10 + int(content[8]) + 256 * int(content[9]) :]
+        shape = (*self.sizes_hw[sample].tolist(), self.manifest.channels)
+        if content[:8].tobytes() != b"\x93NUMPY\x01\x00" or data.size != np.prod(shape):
+            raise UserError(
+                f"{image.name} in {self.shard_of(sample)} is no .npy of shape {list(shape)}: ingest the dataset again"
+            )
+        return data.reshape(shape)
 
     def label(self, sample: int) -> Bytes:
         """The encoded label (mode-L PNG file), uint8 [bytes], a read-only view of the tar."""

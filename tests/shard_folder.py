@@ -16,8 +16,11 @@ COLOURS = [[70, 130, 180], [128, 64, 128], [107, 142, 35], [220, 20, 60], [0, 0,
 
 
 def encode(array: np.ndarray, ext: str) -> bytes:
-    """uint8 [H, W, 3] or [H, W] -> a JPEG (quality 95) or PNG file."""
+    """uint8 [H, W, 3] or [H, W] -> a JPEG (quality 95) or PNG file; "npy": any array."""
     buffer = io.BytesIO()
+    if ext == "npy":
+        np.save(buffer, array)
+        return buffer.getvalue()
     Image.fromarray(array).save(buffer, "JPEG" if ext == "jpg" else "PNG", quality=95)
     return buffer.getvalue()
 
@@ -28,10 +31,10 @@ def write_shards(
     num_classes: int = 5,
     per_shard: int = 4,
     ext: str = "png",
-    mean: list[float] | None = None,
 ) -> Path:
     """A dataset of (image uint8 [H, W, 3], label uint8 [H, W] or None) pairs; keys are `<split>-<number>`."""
     folder.mkdir(parents=True, exist_ok=True)
+    channels = next(iter(splits.values()))[0][0].shape[2]
     facts = {}
     for split, pairs in splits.items():
         shards = []
@@ -68,8 +71,9 @@ def write_shards(
             name="toy",
             classes=[f"class{i}" for i in range(num_classes)],
             palette=(COLOURS * 5)[:num_classes],
-            mean=mean or [0.4, 0.5, 0.6],
-            std=[0.2, 0.25, 0.3],
+            mean=([0.4, 0.5, 0.6] * 3)[:channels],
+            std=([0.2, 0.25, 0.3] * 3)[:channels],
+            channels=channels,
             splits=facts,
             command="",
             options={},

@@ -13,7 +13,7 @@ CONTRACT = {"ingest.manifest", "ingest.errors"}
 ALLOWED: dict[str, set[str]] = {
     "ingest": set(),
     "nets": set(),
-    "pipeline": CONTRACT,
+    "pipeline": CONTRACT | {"ingest.remote"},  # shards behind a URL are staged first
     "train": CONTRACT | {"pipeline", "nets"},
     "bench": {"ingest", "pipeline", "nets", "train"},
 }

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from ingest import remote
 from ingest.errors import UserError
 from pipeline.augment import Augment
 from pipeline.batch import Batch
@@ -168,3 +169,27 @@ def test_truncated_or_foreign_files_are_refused_at_open(folder: Path, tmp_path: 
         ShardSet(folder, "trian")
     with pytest.raises(UserError, match=r"has no dataset\.json"):
         ShardSet(tmp_path, "train")
+
+
+@pytest.mark.parametrize("channels", [1, 4, 6])
+def test_other_channel_counts_come_as_arrays(tmp_path: Path, channels: int) -> None:
+    scenes = [smooth_scene(40, 50, i) for i in range(4)]
+    many = [(np.concatenate([image, image[:, :, ::-1]], axis=2)[:, :, :channels], label) for image, label in scenes]
+    folder = write_shards(tmp_path, {"train": many}, ext="npy")
+    for batch in EvalLoader(ShardSet(folder, "train"), 2):
+        assert batch.images.is_contiguous(memory_format=torch.channels_last)
+        for key, image in zip(batch.keys, batch.images, strict=True):
+            np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), many[int(key.split("-")[1])][0])
+    (batch,) = take(TrainLoader(ShardSet(folder, "train"), AUGMENT, 2), 1)
+    assert batch.images.shape == (2, channels, 48, 64)
+    if channels == 6:  # the last three are the first three, backwards; the padding has its own colour
+        inside = (batch.labels != 255)[:, None]
+        difference = (batch.images[:, 3:].int() - batch.images[:, :3].flip(1).int()).abs() * inside
+        assert difference.float().quantile(0.95) <= 1
+
+
+def test_shards_behind_a_url(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote.stage, "__defaults__", (tmp_path / "cache", 10**9))
+    shards = ShardSet(f"file://{folder}", "val")
+    assert shards.folder.is_relative_to(tmp_path) and shards.keys == ShardSet(folder, "val").keys
+    np.testing.assert_array_equal(shards.image(3), ShardSet(folder, "val").image(3))
