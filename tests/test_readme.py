@@ -32,7 +32,8 @@ LINES = sorted(
 
 
 def parse(line: str) -> tuple[str, list[str]]:
-    words = shlex.split(line)
+    # [--flag a|b] in the text means: may be given, with one of these
+    words = shlex.split(re.sub(r"\[(--\S+) ([^|\]]+)[^\]]*\]", r"\1 \2", line))
     at = words.index("-m")
     return words[at + 1], words[at + 2 :]
 
