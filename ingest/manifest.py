@@ -134,7 +134,7 @@ def load(folder: str | os.PathLike[str]) -> Manifest:
             for name, split in raw.pop("splits").items()
         }
         return Manifest(**raw, splits=splits)
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}): ingest the dataset again") from error
 
 
@@ -155,7 +155,7 @@ def load_shard(folder: str | os.PathLike[str], name: str) -> ShardRecord:
         return ShardRecord(**{**raw, "samples": [Sample(**sample) for sample in raw["samples"]]})
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing: restore it or ingest the dataset again") from error
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}): ingest the dataset again") from error
 
 

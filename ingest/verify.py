@@ -67,7 +67,7 @@ def _check_shard(folder: Path, shard: Shard, labeled: bool) -> ShardRecord:
     index = tar.with_suffix(".idx")
     if not index.is_file():
         raise UserError(f"{index} is missing: restore it or ingest the dataset again")
-    if index.read_text() != index_of(tar):
+    if index.read_bytes() != index_of(tar).encode():
         raise UserError(f"{index} does not match its tar: restore it or ingest the dataset again")
     record = manifest.load_shard(folder, shard.name)
     members = [

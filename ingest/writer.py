@@ -113,7 +113,7 @@ def write(
             else:
                 _tell(
                     error,
-                    f"{kept} of {len(shards)} shards are done: go on with --resume (--skip-bad leaves bad samples out)",
+                    f"{kept} of {len(shards)} shards are done: go on with --resume",
                 )
             raise
     if out.exists():
@@ -142,7 +142,7 @@ def refuse_existing(out: Path) -> None:
 def _tell(error: BaseException, more: str) -> None:
     """Adds to the one line that the user will read."""
     if isinstance(error, UserError):
-        error.args = (f"{error}. {more}",)
+        error.args = (f"{error}. {more} (with --skip-bad broken samples are left out)",)
     elif isinstance(error, OSError) and error.strerror:
         error.strerror = f"{error.strerror}; {more}"
 

@@ -1,0 +1,78 @@
+"""verify notices every kind of damage; stats and sheets come from the same files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ingest import manifest, stats, writer
+from ingest.datasets.folder import find, load_spec
+from ingest.errors import UserError
+from ingest.show import sheet
+from ingest.verify import verify
+
+
+@pytest.fixture
+def shards(raw: Path, tmp_path: Path) -> Path:
+    found = find(raw, load_spec(str(raw / "dataset.yaml")))
+    out = tmp_path / "out"
+    writer.write(found, out, shard_size=10**9, seed=0, workers=1, command="", options={})
+    return out
+
+
+def flip(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 255
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda out: flip(out / "train-000000.tar", 5000), r"train-000000\.tar .*sha256"),
+        (lambda out: (out / "val-000000.tar").unlink(), r"val-000000\.tar is missing"),
+        (lambda out: (out / "val-000000.tar").write_bytes(b"x"), r"val-000000\.tar has 1 bytes"),
+        (lambda out: flip(out / "train-000000.idx", 12), r"train-000000\.idx does not match"),
+        (lambda out: (out / "train-000000.json").unlink(), r"train-000000\.json is missing"),
+        (lambda out: (out / "train-000009.tar").write_bytes(b""), r"train-000009\.tar is not listed"),
+        (lambda out: (out / "dataset.json").unlink(), r"no dataset\.json"),
+    ],
+)
+def test_damage_is_named(shards: Path, damage, words: str):
+    verify(shards, deep=True)
+    damage(shards)
+    with pytest.raises(UserError, match=words):
+        verify(shards)
+
+
+def test_deep_counts_again(shards: Path):
+    path = shards / "train-000000.json"
+    path.write_text(path.read_text().replace('"channel_sum": [', '"channel_sum": [1'))
+    verify(shards)
+    with pytest.raises(UserError, match="channel sums"):
+        verify(shards, deep=True)
+
+
+def test_stats_are_those_of_the_labels(shards: Path, raw: Path, tmp_path: Path):
+    pixels = np.zeros(256, np.int64)
+    for path in (raw / "lbl/train").iterdir():
+        pixels += np.bincount(np.asarray(Image.open(path)).ravel(), minlength=256)
+    found = stats.measure(shards, "train")
+    shares = pixels[:3] / pixels[:3].sum()
+    np.testing.assert_allclose([one.share for one in found.classes], shares)
+    np.testing.assert_allclose([one.median_weight for one in found.classes], np.median(shares) / shares)
+    np.testing.assert_allclose([one.inverse_weight for one in found.classes], 1 / (3 * shares))
+    assert json.loads(stats.as_json(found))["samples"] == 10 and "road" in stats.as_table(found)
+    assert stats.draw(found).size[1] > 60
+    with pytest.raises(UserError, match="no split 'test'"):
+        stats.measure(shards, "test")
+
+
+def test_a_sheet_shows_the_label_colours(shards: Path):
+    page = np.asarray(sheet(shards, "val", 4))
+    for color in manifest.load(shards).palette:  # the legend's swatches
+        assert (page == np.array(color, np.uint8)).all(-1).any()
