@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # torch is imported when training starts, not for --help
 )
 @click.option("--print-config", is_flag=True, help="Print the whole recipe, defaults and all, and stop.")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-def command(recipe: str, resume: str | None, print_config: bool, overrides: tuple[str, ...]) -> None:
+def command(recipe: str, resume: str | None, print_config: bool, overrides: tuple[str, ...]) -> int:
     """Train a net by a recipe.
 
     \b
@@ -39,11 +39,12 @@ def command(recipe: str, resume: str | None, print_config: bool, overrides: tupl
     parsed = config.load(recipe, overrides)
     if print_config:
         click.echo(config.to_yaml(parsed), nl=False)
-        return
-    _train(parsed, resume)
+        return 0
+    return _train(parsed, resume)
 
 
-def _train(recipe: Recipe, resume: str | None) -> None:
+def _train(recipe: Recipe, resume: str | None) -> int:
+    """The exit code: 0 when the last step is done, 128 + signal when it was stopped before."""
     from train import checkpoint, config
     from train.distributed import ranks
     from train.evaluate import table
@@ -73,8 +74,9 @@ def _train(recipe: Recipe, resume: str | None) -> None:
                 f"run folder: {folder}"
             )
         summary = session.train()
+        code = 128 + summary.stopped_by if summary.stopped_by else 0
         if not world.is_main:
-            return
+            return code
         if summary.last is not None:
             click.echo("\n" + table(summary.last, summary.classes))
         if summary.images_per_second:
@@ -84,6 +86,7 @@ def _train(recipe: Recipe, resume: str | None) -> None:
             )
         best = "-" if summary.best_miou is None else f"{100 * summary.best_miou:.2f}%"
         click.echo(f"best mIoU {best}; run folder: {summary.folder}\ncurves: tensorboard --logdir {summary.folder}")
+        return code
 
 
 if __name__ == "__main__":

@@ -38,6 +38,8 @@ class Summary:
     """Training crops a second, over all ranks, of this call; without validation."""
     wait_share: float
     """Share of step time that this rank spent waiting for data, 0..1."""
+    stopped_by: int | None = None
+    """The signal that ended it before its last step."""
 
 
 class Run:
@@ -155,6 +157,7 @@ class Run:
             self.facts["classes"],
             window.images_per_second,
             window.wait_share,
+            self._stop if self.step < self.total_steps else None,
         )
 
     def _one_step(self, batches: Any, window: Window) -> tuple[dict[str, torch.Tensor], torch.Tensor]:

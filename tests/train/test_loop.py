@@ -69,7 +69,8 @@ def test_resuming_is_bit_identical(raw_recipe: dict, world: Ranks, tmp_path: Pat
         return original(*arguments)
 
     short._one_step = stops  # type: ignore[method-assign]
-    assert short.train().step == stop
+    ended = short.train()
+    assert (ended.step, ended.stopped_by) == (stop, signal.SIGTERM)
     state = checkpoint.load(tmp_path / "cut" / "checkpoints" / "last.pt")
     rest, summary = start(raw_recipe, world, tmp_path / "cut", state)
     assert summary.step == 7
