@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from bench.measure import in_process
 from bench.rows import ROWS, TITLES, Setting
-from ingest import manifest
+from ingest import manifest, remote
 from ingest.errors import UserError, nearest, run
 from pipeline.augment import Augment
 from pipeline.loader import available_threads
@@ -118,6 +118,8 @@ def command(
         if folder is None:
             click.echo("no DIR: making 500x375 street scenes")
             folder = str(make_scenes(Path(scratch), "375x500", 64))
+        elif remote.is_url(folder):
+            folder = str(remote.stage(folder))
         facts = manifest.load(folder).split(split)
         size = batch or (parsed.data.batch_size if parsed else 8)
         if facts.samples < size:

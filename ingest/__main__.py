@@ -32,6 +32,17 @@ class _Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
+class _Shards(click.ParamType[Path]):
+    """A shard folder; a URL is staged into the local cache."""
+
+    name = "folder"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        from ingest import remote
+
+        return remote.stage(value) if remote.is_url(value) else Path(value)
+
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 def main() -> None:
     """Turn a raw segmentation dataset into shards for training, check them, look at them.
@@ -113,7 +124,7 @@ def cocostuff(common: Common, version: str | None, classes: str) -> None:
 
 
 @main.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=_Shards(), metavar="DIR_OR_URL")
 @click.option("--deep", is_flag=True, help="Decode every sample again too, and count its pixels.")
 def verify(folder: Path, deep: bool) -> None:
     """Check every byte of a shard folder against its dataset.json."""
@@ -126,7 +137,7 @@ def verify(folder: Path, deep: bool) -> None:
 
 
 @main.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=_Shards(), metavar="DIR_OR_URL")
 @click.option("--split", default="train", show_default=True)
 @click.option("-n", "count", type=click.IntRange(1), default=16, show_default=True, help="Samples.")
 @click.option("--out", type=click.Path(path_type=Path), default="sheet.png", show_default=True, help="The picture.")
@@ -141,7 +152,7 @@ def show(folder: Path, split: str, count: int, out: Path) -> None:
 
 
 @main.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=_Shards(), metavar="DIR_OR_URL")
 @click.option("--split", default="train", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Also draw the class shares into this PNG.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -37,13 +38,22 @@ def stage(url: str, cache_dir: str | os.PathLike[str] = CACHE / "staged", max_by
     digest = hashlib.sha256(url.encode() + b"\0" + raw).hexdigest()[:16]
     folder = Path(cache_dir) / digest
     folder.mkdir(parents=True, exist_ok=True)
+    # The ranks of one machine share the cache: the first fetches, the others wait and find everything there.
+    with open(Path(cache_dir) / f"{digest}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _fetch(system, root, url, raw, folder, max_bytes)
+    return folder
+
+
+def _fetch(system: Any, root: str, url: str, raw: bytes, folder: Path, max_bytes: int) -> None:
+    """What of the dataset is not yet in `folder`; `dataset.json` last."""
     (folder / f"{manifest.FILE}.remote").write_bytes(raw)
     facts = _parse(raw, folder)
     sizes = {f"{shard.name}.tar": shard.bytes for split in facts.splits.values() for shard in split.shards}
     total = sum(sizes.values())
     if total > max_bytes:
         raise UserError(f"{url} holds {total:,} bytes, the cache may hold {max_bytes:,}: allow it more")
-    _make_room(Path(cache_dir), folder, max_bytes - total)
+    _make_room(folder.parent, folder, max_bytes - total)
     for name, size in sizes.items():
         for file in (name, name.replace(".tar", ".idx"), name.replace(".tar", ".json")):
             local = folder / file
@@ -51,7 +61,6 @@ def stage(url: str, cache_dir: str | os.PathLike[str] = CACHE / "staged", max_by
                 _get(system, f"{root}/{file}", local, f"{url}/{file}")
     (folder / f"{manifest.FILE}.remote").replace(folder / manifest.FILE)  # last: now it is whole
     os.utime(folder)
-    return folder
 
 
 def upload(folder: Path, url: str) -> None:
