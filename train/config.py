@@ -65,6 +65,14 @@ class NetConfig:
     """Input size / encoder's output size; null: the net's default."""
     aux: bool = False
     """An auxiliary head in training, where the net has one; its weight is loss.aux_weight."""
+    backbone_weights: str | None = None
+    """A file with the encoder's weights, instead of the model hub: implies pretrained."""
+    freeze_backbone: bool = False
+    """The encoder keeps its weights and its batch-norm statistics."""
+    freeze_bn: bool = False
+    """Every batch norm stays as it is: for small batches and fine-tuning."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """The net's own options, such as {skips: 1} for fcn; see `python -m nets NAME`."""
 
 
 @dataclass

@@ -28,10 +28,14 @@ def build(net: NetConfig, facts: dict[str, Any]) -> nets.Segmenter:
             in_channels=facts["channels"],
             output_stride=net.output_stride,
             aux=net.aux,
+            **({"backbone_weights": net.backbone_weights} if net.backbone_weights else {}),
+            **net.options,
         )
+        # Pretrained encoders expect images as they saw them; others may have the dataset's own statistics.
+        mean, std = nets.pretrained_statistics(bare) or (facts["mean"], facts["std"])
+        return nets.Segmenter(bare, mean, std, freeze_backbone=net.freeze_backbone, freeze_bn=net.freeze_bn)
     except nets.NetError as error:
         raise UserError(f"net: {error}") from error
-    return nets.Segmenter(bare, facts["mean"], facts["std"])
 
 
 def dataset_facts(manifest: Manifest) -> dict[str, Any]:
@@ -43,7 +47,7 @@ def dataset_facts(manifest: Manifest) -> dict[str, Any]:
 def from_checkpoint(state: dict[str, Any]) -> nets.Segmenter:
     """The net of a checkpoint with its weights, in eval mode."""
     recipe = config.parse(state["config"])
-    recipe.net.pretrained = False  # its weights are in the checkpoint
+    recipe.net.pretrained, recipe.net.backbone_weights = False, None  # its weights are in the checkpoint
     model = build(recipe.net, state["dataset"])
     load_weights(model, state["model"], recipe.net.name)
     return model.eval()
