@@ -15,6 +15,7 @@ from nets.net import Net
 from nets.pspnet import pspnet
 from nets.segnet import segnet
 from nets.unet import unet
+from nets.unused import freeze_unused
 from nets.upernet import upernet
 
 # a net's name is its builder's: num_classes, then what it can be asked for as keyword arguments
@@ -68,7 +69,10 @@ def build(
     for option in asked:
         if option not in known:
             raise NetError(f"{name} has no option {option!r}{nearest(option, known)}")
-    return builder(num_classes, **asked)
+    net = builder(num_classes, **asked)
+    if str(asked.get("backbone", "")).startswith("hrnet"):
+        freeze_unused(net, in_channels)
+    return net
 
 
 def _builder(name: str) -> Callable[..., Net]:

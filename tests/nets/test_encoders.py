@@ -49,7 +49,7 @@ def check_trains_and_segments(net_name: str, encoder: str) -> None:
     torch.manual_seed(0)
     net = nets.build(net_name, 4, backbone=encoder).train()
     net(torch.randn(2, 3, 64, 96)).out.square().mean().backward()
-    assert [name for name, p in net.named_parameters() if p.grad is None] == []
+    assert [name for name, p in net.named_parameters() if p.requires_grad and p.grad is None] == []
     with torch.no_grad():
         assert net.eval()(torch.randn(1, 3, 67, 45)).shape == (1, 4, 67, 45)
 
@@ -57,6 +57,14 @@ def check_trains_and_segments(net_name: str, encoder: str) -> None:
 @pytest.mark.parametrize("net_name", TAKES_ENCODERS)
 def test_mobilenetv4_in_every_net(net_name: str) -> None:
     check_trains_and_segments(net_name, "mobilenetv4_conv_small")
+
+
+def test_only_what_no_output_needs_is_frozen() -> None:
+    """HRNet's finest scales, in a net that reads the coarsest; and nothing in one that reads them all."""
+    few, all_scales = (nets.build(name, 4, backbone="hrnet_w18_small") for name in ("pspnet", "unet"))
+    frozen = [name for name, p in few.named_parameters() if not p.requires_grad]
+    assert frozen and all("stage4" in name or "incre_modules" in name for name in frozen)
+    assert all(p.requires_grad for p in all_scales.parameters())
 
 
 @pytest.mark.slow
