@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tarfile
@@ -50,7 +51,8 @@ class TarWriter:
 
     def abort(self) -> None:
         """Closes and removes what was written."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # what is still buffered: the first error is the one to tell
+            self._file.close()
         self.path.unlink(missing_ok=True)
 
     def _write(self, data: bytes) -> None:
