@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
@@ -89,16 +90,18 @@ class TrainLoader:
             )
         self.epoch, self.position = state["epoch"], state["position"]
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Generator[Batch]:
+        """Close it (`contextlib.closing`) when done: that ends the thread that works ahead."""
         if self.device.type == "cuda":
             batches = self._gpu_batches()
         else:
             batches = _in_background(self._cpu_batches(), depth=self.prefetch)
         cursors = self._cursors()
         next(cursors)
-        for batch in batches:
-            self.epoch, self.position = next(cursors)
-            yield batch
+        with contextlib.closing(batches):
+            for batch in batches:
+                self.epoch, self.position = next(cursors)
+                yield batch
 
     def _cursors(self) -> Iterator[tuple[int, int]]:
         """(epoch, position) of this and every later global batch."""
@@ -119,7 +122,7 @@ class TrainLoader:
             matrices = geometry.matrices(draws, self.shards.sizes_hw[samples], self.augment)
             yield Request(samples, matrices, blur_sigmas(draws, self.augment))
 
-    def _cpu_batches(self) -> Iterator[Batch]:
+    def _cpu_batches(self) -> Generator[Batch]:
         def inputs(request: Request) -> tuple[Any, ...]:
             return _encoded(self.shards, request)
 
@@ -153,7 +156,7 @@ class TrainLoader:
                 )
                 yield Batch(out_images.permute(0, 3, 1, 2), out_labels, self._keys(request))
 
-    def _gpu_batches(self) -> Iterator[Batch]:
+    def _gpu_batches(self) -> Generator[Batch]:
         def inputs(request: Request) -> tuple[Any, ...]:
             assert request.matrices is not None and request.sigmas is not None
             return *_encoded(self.shards, request), *dali_parameters(request.matrices, request.sigmas, self.augment)
@@ -242,7 +245,7 @@ def _equal_sized(sizes_hw: NDArray[np.int64], batch_size: int) -> list[NDArray[n
     return [np.array(batch, dtype=np.int64) for batch in sorted(batches)]
 
 
-def _in_background(batches: Iterator[Batch], depth: int) -> Iterator[Batch]:
+def _in_background(batches: Generator[Batch], depth: int) -> Generator[Batch]:
     """Makes batches in a thread, `depth` of them ahead. Its error is raised where the batch is asked for."""
     done = object()
     ready: queue.Queue[Any] = queue.Queue(maxsize=depth)
@@ -265,7 +268,7 @@ def _in_background(batches: Iterator[Batch], depth: int) -> Iterator[Batch]:
         except BaseException as error:  # handed over, not lost
             put(error)
         finally:
-            batches.close()  # type: ignore[attr-defined]
+            batches.close()
 
     thread = threading.Thread(target=work, name="loader", daemon=True)
     thread.start()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import nets
 from ingest.errors import UserError
+from pipeline.batch import Batch
 from pipeline.loader import EvalLoader, TrainLoader, available_threads
 from pipeline.shards import ShardSet
 from train import checkpoint, config, model, optimizers, provenance, schedules
@@ -106,17 +109,18 @@ class Run:
         tracker = Tracker(self.folder if self.world.is_main else None, self.step, self.total_steps)
         previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            return self._train(tracker)
+            # closing: the loader's thread ends with the loop, also when the loop ends in an error
+            with contextlib.closing(iter(self.loader)) as batches:
+                return self._train(tracker, batches)
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
             tracker.close()
 
-    def _train(self, tracker: Tracker) -> Summary:
+    def _train(self, tracker: Tracker, batches: Iterator[Batch]) -> Summary:
         train, world = self.recipe.train, self.world
         tracker.text("recipe", config.to_yaml(self.recipe))
         tracker.event(self.step, what="start", **provenance.versions())
-        batches = iter(self.loader)
         window = Window(world, self.loader.batch_size, self.accumulate)
         last: Evaluation | None = None
         self.net.train()
@@ -147,7 +151,6 @@ class Run:
                 number = self._stop or signal.SIGTERM
                 tracker.say(f"stopped at step {self.step} by {signal.Signals(number).name}; go on with --resume auto")
                 break
-        batches.close()  # type: ignore[attr-defined]  # a generator: ends the loader's thread
         return Summary(
             self.folder,
             self.step,
@@ -160,7 +163,7 @@ class Run:
             self._stop if self.step < self.total_steps else None,
         )
 
-    def _one_step(self, batches: Any, window: Window) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    def _one_step(self, batches: Iterator[Batch], window: Window) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """One optimiser step. Returns the loss's parts and the gradient's norm, on the device."""
         recipe, world = self.recipe, self.world
         # Dropout is a function of (seed, step, rank), so that an interruption does not show.

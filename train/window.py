@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 
@@ -28,10 +28,10 @@ class Window:
         self._keys: deque[list[str]] = deque(maxlen=1000)
         self._start = time.perf_counter()
 
-    def next(self, batches: Any) -> Batch:
+    def next(self, batches: Iterator[Batch]) -> Batch:
         """The next batch, the wait for it counted."""
         start = time.perf_counter()
-        batch: Batch = next(batches)
+        batch = next(batches)
         self._wait += time.perf_counter() - start
         self._keys.append(batch.keys)
         return batch
