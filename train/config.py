@@ -93,6 +93,9 @@ class TrainConfig:
     """torch.compile the net."""
     sync_bn: bool = False
     """Batch-norm statistics over all ranks."""
+    ema: float = 0.0
+    """Decay of an exponential moving average of the weights, such as 0.999 (about the last 1000 steps); 0: none.
+    With one, the average is what is validated, and what evaluate and predict take from a checkpoint."""
     val_every_steps: int = 0
     """Validate every so many steps; 0: by epochs."""
     val_every_epochs: float = 1
@@ -115,6 +118,7 @@ class TrainConfig:
             checks.whole(f"train.{key}", getattr(self, key), low)
         for key in ("epochs", "val_every_epochs"):
             checks.number(f"train.{key}", getattr(self, key), "[0, inf)")
+        checks.number("train.ema", self.ema, "[0, 1)")
 
 
 @dataclass

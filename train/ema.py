@@ -55,6 +55,10 @@ class Ema:
             _copy(held, own)
             self._lent = False
 
+    def copy_to(self, net: nn.Module) -> None:
+        """Overwrites the net's parameters with the average, for good."""
+        _copy([parameter.detach() for parameter in net.parameters()], list(self._average.values()))
+
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint: {"steps": int, "average": parameter name -> tensor}; the tensors, not copies of them."""
         return {"steps": self.steps, "average": dict(self._average)}

@@ -21,6 +21,7 @@ from pipeline.shards import ShardSet
 from train import checkpoint, config, model, optimizers, provenance, schedules
 from train.config import Recipe
 from train.distributed import Ranks
+from train.ema import Ema
 from train.evaluate import Evaluation, Showcase, evaluate
 from train.losses import SegmentationLoss
 from train.tracking import Tracker
@@ -84,6 +85,7 @@ class Run:
             if world.device.type != "cuda":
                 raise UserError("train.sync_bn = true needs GPUs: torch has no synchronised batch norm on CPUs")
             self.net = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.net)
+        self.ema = Ema(self.net, train.ema) if train.ema else None
         groups = nets.parameter_groups(self.net)
         self.optimizer = optimizers.build(recipe.optimizer, groups, world.device)
         self.scaler = torch.amp.GradScaler(
@@ -95,6 +97,8 @@ class Run:
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
             self.loader.load_state_dict(state["loader"])
+            if self.ema is not None and state.get("ema"):  # else the average starts from the weights of here
+                self.ema.load_state_dict(state["ema"])
             self.step, self.best = state["step"], state["best"]
         self.ddp: DistributedDataParallel | None = None
         if world.world > 1:
@@ -191,6 +195,8 @@ class Run:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.ema is not None:
+            self.ema.update(self.net)
         return totals, norm
 
     def _log(self, tracker: Tracker, window: Window) -> None:
@@ -214,7 +220,8 @@ class Run:
         assert self.val_loader is not None
         showcase = Showcase(self.val_loader.shards, self.recipe.train.pictures)
         amp = model.scoring_amp(self.recipe.train.amp, self.world.device)
-        found = evaluate(self.net, self.val_loader, self.world, amp, showcase.look)
+        with self.ema.averaged(self.net) if self.ema is not None else contextlib.nullcontext():
+            found = evaluate(self.net, self.val_loader, self.world, amp, showcase.look)
         self.net.train()
         sheet = showcase.sheet(self.world)
         if sheet is not None:
@@ -238,6 +245,7 @@ class Run:
             return
         state = {
             "model": self.net.state_dict(),
+            "ema": self.ema.state_dict() if self.ema is not None else None,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "loader": self.loader.state_dict(),

@@ -12,6 +12,7 @@ from ingest.errors import UserError, nearest
 from ingest.manifest import Manifest
 from train import config
 from train.config import NetConfig
+from train.ema import Ema
 
 
 def build(net: NetConfig, facts: dict[str, Any]) -> nets.Segmenter:
@@ -45,11 +46,15 @@ def dataset_facts(manifest: Manifest) -> dict[str, Any]:
 
 
 def from_checkpoint(state: dict[str, Any]) -> nets.Segmenter:
-    """The net of a checkpoint with its weights, in eval mode."""
+    """The net of a checkpoint in eval mode, with the averaged weights where the checkpoint holds them (train.ema)."""
     recipe = config.parse(state["config"])
     recipe.net.pretrained, recipe.net.backbone_weights = False, None  # its weights are in the checkpoint
     model = build(recipe.net, state["dataset"])
     load_weights(model, state["model"], recipe.net.name)
+    if state.get("ema"):
+        average = Ema(model, decay=0.0)
+        average.load_state_dict(state["ema"])
+        average.copy_to(model)
     return model.eval()
 
 

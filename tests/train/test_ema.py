@@ -94,6 +94,16 @@ def test_the_net_holds_the_average_within_the_block_only():
     assert not torch.equal(inside["0.weight"], own["0.weight"])
 
 
+def test_copied_for_good_into_another_net():
+    net = make_net()
+    ema = Ema(net, 0.9)
+    step(net, 0)
+    ema.update(net)
+    other = make_net()
+    ema.copy_to(other)
+    assert same(dict(other.named_parameters()), ema.state_dict()["average"])
+
+
 def test_own_weights_come_back_after_an_error():
     net = make_net()
     ema = Ema(net, 0.9)

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from ingest.errors import UserError
-from train import checkpoint, config
+from train import checkpoint, config, model
 from train.distributed import Ranks, ranks
+from train.evaluate import evaluate
 from train.loop import Run, Summary
 
 
@@ -59,6 +60,7 @@ def test_a_run_learns_and_leaves_its_folder(raw_recipe: dict, world: Ranks, tmp_
 @pytest.mark.parametrize("stop", [1, 3, 5])
 def test_resuming_is_bit_identical(raw_recipe: dict, world: Ranks, tmp_path: Path, stop: int) -> None:
     raw_recipe["optimizer"] = {"name": "adamw", "lr": 0.01}
+    raw_recipe["train"]["ema"] = 0.9
     whole, _ = start(raw_recipe, world, tmp_path / "whole")
     short = Run(config.parse(raw_recipe), world, tmp_path / "cut")
     original = short._one_step
@@ -77,6 +79,20 @@ def test_resuming_is_bit_identical(raw_recipe: dict, world: Ranks, tmp_path: Pat
     assert same(weights(whole), weights(rest))
     last = [checkpoint.load(tmp_path / name / "checkpoints" / "last.pt") for name in ("whole", "cut")]
     assert last[0]["loader"] == last[1]["loader"] and last[0]["best"] == last[1]["best"]
+    assert last[0]["ema"]["steps"] == 7 and same(last[0]["ema"]["average"], last[1]["ema"]["average"])
+
+
+def test_best_holds_what_scored_and_evaluate_takes_it(raw_recipe: dict, world: Ranks, tmp_path: Path) -> None:
+    raw_recipe["train"] |= {"steps": 6, "val_every_steps": 6, "ema": 0.9}
+    raw_recipe["optimizer"] = {"name": "adamw", "lr": 0.02}
+    run, summary = start(raw_recipe, world, tmp_path / "run")
+    state = checkpoint.load(tmp_path / "run" / "checkpoints" / "best.pt")
+    assert same(state["model"], weights(run))  # to go on from
+    average = dict(model.from_checkpoint(state).named_parameters())
+    assert same(average, state["ema"]["average"]) and not same(average, dict(run.net.named_parameters()))
+    net = model.from_checkpoint(state).to(memory_format=torch.channels_last)
+    assert evaluate(net, run.val_loader, world).scores == summary.last.scores
+    assert evaluate(run.net, run.val_loader, world).scores != summary.last.scores
 
 
 def test_another_seed_gives_other_weights(raw_recipe: dict, world: Ranks, tmp_path: Path) -> None:
