@@ -6,6 +6,7 @@ on nothing else: not on the number of ranks or threads, the prefetch depth, the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,8 +33,27 @@ class Draws:
 
 def order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     """The samples 0..count-1 in the order in which this epoch visits them, int64 [count]."""
-    generator = np.random.Generator(np.random.Philox(key=[seed, epoch], counter=[0, 0, 0, _ORDER]))
-    return generator.permutation(count)
+    return _order_generator(seed, epoch).permutation(count)
+
+
+def windowed_order(seed: int, epoch: int, shard_counts: Sequence[int], window: int) -> NDArray[np.int64]:
+    """The order of an epoch when at most `window` shards are to be read at a time, int64 [sum(shard_counts)].
+
+    The shards are permuted and taken `window` at a time; the samples of such a group are shuffled among themselves.
+    A disk or a network file system then works through a few files after another instead of through all at once.
+    0: no limit, which is `order`. Samples are numbered shard by shard, as `ShardSet` does.
+    """
+    counts = np.asarray(shard_counts, dtype=np.int64)
+    if not window:
+        return order(seed, epoch, int(counts.sum()))
+    generator = _order_generator(seed, epoch)
+    shards = generator.permutation(len(counts))
+    ends = np.cumsum(counts)
+    groups = []
+    for first in range(0, len(shards), window):
+        samples = [np.arange(ends[shard] - counts[shard], ends[shard]) for shard in shards[first : first + window]]
+        groups.append(generator.permutation(np.concatenate(samples)))
+    return np.concatenate(groups)
 
 
 def draw(seed: int, epoch: int, samples: NDArray[np.int64]) -> Draws:
@@ -59,3 +79,7 @@ def share(order: NDArray[np.int64], position: int, rank: int, batch: int) -> NDA
     """
     start = position + rank * batch
     return order[start : start + batch]
+
+
+def _order_generator(seed: int, epoch: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=[seed, epoch], counter=[0, 0, 0, _ORDER]))

@@ -45,9 +45,17 @@ class DataConfig:
     """Decoding and warping threads per rank; 0: this rank's share of the cores."""
     prefetch: int = 2
     """Batches made ahead."""
+    shuffle_window: int = 0
+    """Shards shuffled together: fewer at a time suit disks and network file systems; 0: the whole split."""
 
     def __post_init__(self) -> None:
-        for key, low in {"batch_size": 1, "val_batch_size": 1, "threads": 0, "prefetch": 1}.items():
+        for key, low in {
+            "batch_size": 1,
+            "val_batch_size": 1,
+            "threads": 0,
+            "prefetch": 1,
+            "shuffle_window": 0,
+        }.items():
             checks.whole(f"data.{key}", getattr(self, key), low)
 
 
