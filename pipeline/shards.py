@@ -61,6 +61,8 @@ class ShardSet:
                 self._samples.append((number, image, label))
                 self.keys.append(sample.key)
                 sizes.append((sample.height, sample.width))
+        # Samples of each shard: what `plan.windowed_order` wants to know.
+        self.counts: list[int] = [shard.samples for shard in facts.shards]
         # int64 [N, 2]: heights and widths of the images, pixels
         self.sizes_hw: NDArray[np.int64] = np.array(sizes, dtype=np.int64)
 
