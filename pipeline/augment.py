@@ -28,6 +28,8 @@ class Augment:
     """Probability of a left-right flip. Off: 0."""
     blur: float = 1.0
     """Gaussian blur of the image with sigma U(0, blur), pixels. Off: 0."""
+    antialias: bool = True
+    """Average the pixels of an image that shrinks to half or less before it is sampled (`geometry.shrinks`)."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -17,3 +17,5 @@ class Batch:
     """uint8 [B, H, W], 255 = ignore; None in an unlabelled split."""
     keys: list[str]
     """The samples' keys, in order."""
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Broken samples' keys -> what is wrong with them; their image is the mean colour, their label 255 throughout."""

@@ -1,43 +1,42 @@
-"""Feeds requests into a DALI pipeline and pairs its outputs with them; names the broken file when decoding fails."""
+"""Feeds requests into a DALI pipeline and pairs its outputs with them; names or skips the file that does not decode."""
 
 from __future__ import annotations
 
 import io
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from nvidia.dali import Pipeline
 from PIL import Image
 
-from ingest.errors import UserError
+from pipeline.request import OnBad, Request, broken
 from pipeline.shards import ShardSet
-
-
-@dataclass(frozen=True)
-class Request:
-    """One batch to be made."""
-
-    samples: NDArray[np.int64]
-    """Sample numbers, [B]."""
-    matrices: NDArray[np.float64] | None = None
-    """Crop-to-source matrices [B, 2, 3], see `geometry.matrices`; None: the whole image."""
-    sigmas: NDArray[np.float64] | None = None
-    """Blur sigmas [B], pixels."""
 
 
 class Feed:
     """Gives DALI the inputs of one request after another, and remembers which are under way."""
 
     def __init__(
-        self, shards: ShardSet, requests: Iterator[Request], inputs: Callable[[Request], tuple[Any, ...]]
+        self,
+        shards: ShardSet,
+        requests: Iterator[Request],
+        inputs: Callable[[Request], tuple[Any, ...]],
+        build: Callable[[Callable[[], tuple[Any, ...]]], Pipeline],
+        on_bad: OnBad = "error",
+        fill: Sequence[int] = (),
     ) -> None:
-        self._shards, self._requests, self._inputs = shards, requests, inputs
+        """inputs: a request's, as the graph takes them, images first and then labels. build: a graph for a source.
+
+        fill: the colour that stands for a skipped image, uint8 per channel.
+        """
+        self._shards, self._requests, self._inputs, self._build = shards, requests, inputs, build
+        self._on_bad, self._fill = on_bad, list(fill)
         self._under_way: deque[Request] = deque()
+        self._again: deque[Request] = deque()
+        self._bad: dict[int, str] = {}
 
     def __enter__(self) -> Feed:
         return self
@@ -47,13 +46,20 @@ class Feed:
 
     def source(self) -> tuple[Any, ...]:
         """DALI's `external_source` calls this, some batches ahead of `run`."""
-        request = next(self._requests)
+        request = self._again.popleft() if self._again else next(self._requests)
         inputs = self._inputs(request)
+        for i, sample in enumerate(request.samples):
+            if int(sample) in self._bad:
+                inputs[0][i], inputs[1][i] = self._blank()
         self._under_way.append(request)
         return inputs
 
-    def run(self, pipe: Pipeline) -> Iterator[tuple[Request, tuple[Any, ...]]]:
-        """(request, outputs of the graph) until the requests end. UserError names a file that does not decode."""
+    def run(self) -> Iterator[tuple[Request, tuple[Any, ...], dict[str, str]]]:
+        """(request, outputs of the graph, its skipped keys and why) until the requests end.
+
+        UserError names a file that does not decode, unless such files are skipped.
+        """
+        pipe = self._build(self.source)
         pipe.build()
         on_gpu = pipe.device_id is not None and torch.cuda.is_available()
         while True:
@@ -63,26 +69,44 @@ class Feed:
             except StopIteration:
                 return
             except RuntimeError as error:
-                raise self._diagnosis(error) from error
-            yield self._under_way.popleft(), outputs
+                self._learn(error)
+                # A pipeline that has failed stays failed: a new one takes the requests that were under way.
+                self._again.extend(self._under_way)
+                self._under_way.clear()
+                pipe = self._build(self.source)
+                pipe.build()
+                continue
+            request = self._under_way.popleft()
+            skipped = {self._shards.keys[s]: self._bad[int(s)] for s in request.samples if int(s) in self._bad}
+            yield request, outputs, skipped
 
-    def _diagnosis(self, error: RuntimeError) -> Exception:
-        """Which of the files under way is broken; DALI's message does not always say."""
+    def _learn(self, error: RuntimeError) -> None:
+        """Finds the broken files under way; DALI's message does not always say. Raises unless they may be skipped."""
+        found = False
         for request in self._under_way:
-            for sample in request.samples:
-                files = {"image": self._shards.image(sample)} if self._shards.manifest.channels == 3 else {}
-                if self._shards.labeled:
-                    files["label"] = self._shards.label(sample)
-                for kind, encoded in files.items():
+            for sample in map(int, request.samples):
+                if sample in self._bad:
+                    continue
+                for kind, encoded in self._files(sample).items():
                     try:
                         Image.open(io.BytesIO(encoded.tobytes())).load()
                     except Exception as cause:
-                        return UserError(
-                            f"the {kind} of sample {self._shards.keys[sample]!r} in {self._shards.shard_of(sample)} "
-                            f"does not decode ({cause}): see `python -m ingest verify {self._shards.folder}`, "
-                            f"and ingest the dataset again"
-                        )
-        return error
+                        if self._on_bad == "error":
+                            raise broken(self._shards, sample, kind, cause) from error
+                        self._bad[sample] = f"its {kind} does not decode ({cause})"
+                        found = True
+        if not found:
+            raise error
+
+    def _files(self, sample: int) -> dict[str, np.ndarray]:
+        files = {"image": self._shards.image(sample)} if self._shards.manifest.channels == 3 else {}
+        return files | ({"label": self._shards.label(sample)} if self._shards.labeled else {})
+
+    def _blank(self) -> tuple[np.ndarray, np.ndarray]:
+        """A pixel of the fill colour, and one of label 255: wherever it is sampled, there is nothing else."""
+        colour = np.array(self._fill, dtype=np.uint8).reshape(1, 1, -1)
+        image = _png(colour) if len(self._fill) == 3 else colour
+        return image, _png(np.full((1, 1), 255, dtype=np.uint8))
 
 
 def as_torch(outputs: Any) -> torch.Tensor:
@@ -91,3 +115,9 @@ def as_torch(outputs: Any) -> torch.Tensor:
     The tensor holds on to DALI's buffer (dynamic executor), so it stays valid for as long as it is used.
     """
     return torch.from_dlpack(outputs.as_tensor())
+
+
+def _png(pixels: np.ndarray) -> np.ndarray:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return np.frombuffer(buffer.getvalue(), dtype=np.uint8)

@@ -60,11 +60,46 @@ def matrices(draws: Draws, sizes_hw: NDArray[np.int64], augment: Augment) -> NDA
     return (scale @ rotate @ crop @ flip)[:, :2]
 
 
+def shrinks(draws: Draws, sizes_hw: NDArray[np.int64], augment: Augment) -> NDArray[np.int64]:
+    """By how much each image is shrunk before it is sampled, int64 [B]: 1, 2, 4 or 8.
+
+    Bilinear sampling looks at four pixels. Where the crop takes more of them a pixel, the others would be skipped
+    (aliasing), so the image is first reduced by the power of two that leaves less than two. Labels are not: they are
+    sampled, not averaged.
+    """
+    if not augment.antialias:
+        return np.ones(len(sizes_hw), dtype=np.int64)
+    ratio = sizes_hw.max(axis=1) / scaled_sizes(draws, sizes_hw, augment).max(axis=1)
+    return _power_of_two(ratio)
+
+
+def most_halvings(sizes_hw: NDArray[np.int64], augment: Augment) -> int:
+    """The most that `shrinks` can ask for, as a number of halvings: 0 to 3."""
+    if not augment.antialias:
+        return 0
+    longer = sizes_hw.max(axis=1)
+    least = np.maximum(np.floor((augment.base_size or longer) * augment.scale[0] + 0.5), 1)
+    return int(np.log2(_power_of_two(longer / least).max()))
+
+
+def after_shrinking(matrix_23: NDArray[np.float64], shrink: int) -> NDArray[np.float64]:
+    """A crop-to-source matrix -> the one into the source reduced by means of shrink x shrink pixels, float64 [2, 3]."""
+    # Reduced pixel i is the mean of source pixels shrink*i .. shrink*i + shrink-1.
+    reduced = matrix_23 / shrink
+    reduced[:, 2] -= (shrink - 1) / (2 * shrink)
+    return reduced
+
+
 def to_dali(matrices_B23: NDArray[np.float64]) -> NDArray[np.float32]:
     """The same maps for DALI's `warp_affine`, float32 [B, 2, 3], where pixel centres lie at halves."""
     shifted = matrices_B23.copy()
     shifted[:, :, 2] += 0.5 - matrices_B23[:, :, :2].sum(axis=2) / 2
     return shifted.astype(np.float32)
+
+
+def _power_of_two(ratio: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The largest of 1, 2, 4, 8 that is no larger than the ratio; 1 for ratios below."""
+    return 2 ** np.clip(np.floor(np.log2(np.maximum(ratio, 1))), 0, 3).astype(np.int64)
 
 
 def _affine(row_x: list[NDArray[np.float64]], row_y: list[NDArray[np.float64]]) -> NDArray[np.float64]:

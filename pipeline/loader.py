@@ -6,10 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-import queue
-import threading
 from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
@@ -18,13 +15,11 @@ import torch
 from numpy.typing import NDArray
 
 from ingest.errors import UserError
-from pipeline import geometry, plan
+from pipeline import cpu, geometry, plan
 from pipeline.augment import Augment, blur_sigmas
 from pipeline.batch import Batch
-from pipeline.feed import Feed, Request, as_torch
-from pipeline.graph import dali_parameters, decode_graph, warp_graph
+from pipeline.request import OnBad, Request
 from pipeline.shards import ShardSet
-from pipeline.warp import warp_batch
 
 
 def available_threads(local_world: int = 1) -> int:
@@ -53,9 +48,12 @@ class TrainLoader:
         prefetch: int = 2,
         rank: int = 0,
         world: int = 1,
+        on_bad_sample: OnBad = "error",
+        pin: bool = False,
     ) -> None:
+        """Batches come on `device`; pin: CPU batches in page-locked memory, for a net on a GPU."""
         self.shards, self.augment, self.batch_size, self.seed = shards, augment, batch_size, seed
-        self.device = torch.device(device)
+        self.device, self.on_bad_sample, self.pin = torch.device(device), on_bad_sample, pin
         self.threads, self.prefetch, self.rank = threads or available_threads(), prefetch, rank
         self.global_batch = batch_size * world
         if not shards.labeled:
@@ -91,11 +89,32 @@ class TrainLoader:
         self.epoch, self.position = state["epoch"], state["position"]
 
     def __iter__(self) -> Generator[Batch]:
-        """Close it (`contextlib.closing`) when done: that ends the thread that works ahead."""
+        """Close it (`contextlib.closing`) when done: that ends the threads that work ahead."""
         if self.device.type == "cuda":
-            batches = self._gpu_batches()
+            from pipeline import gpu  # DALI is loaded where it is used
+
+            batches = gpu.crops(
+                self.shards,
+                self._requests(),
+                self.augment,
+                self._fill,
+                self.batch_size,
+                self.threads,
+                self.prefetch,
+                self.device.index or 0,
+                self.on_bad_sample,
+            )
         else:
-            batches = _in_background(self._cpu_batches(), depth=self.prefetch)
+            batches = cpu.crops(
+                self.shards,
+                self._requests(),
+                self.augment.crop,
+                self._fill,
+                self.threads,
+                self.prefetch,
+                self.on_bad_sample,
+                self.pin,
+            )
         cursors = self._cursors()
         next(cursors)
         with contextlib.closing(batches):
@@ -119,65 +138,13 @@ class TrainLoader:
                 order_of = epoch, plan.order(self.seed, epoch, len(self.shards))
             samples = plan.share(order_of[1], position, self.rank, self.batch_size)
             draws = plan.draw(self.seed, epoch, samples)
-            matrices = geometry.matrices(draws, self.shards.sizes_hw[samples], self.augment)
-            yield Request(samples, matrices, blur_sigmas(draws, self.augment))
-
-    def _cpu_batches(self) -> Generator[Batch]:
-        def inputs(request: Request) -> tuple[Any, ...]:
-            return _encoded(self.shards, request)
-
-        with (
-            ThreadPoolExecutor(self.threads, thread_name_prefix="warp") as pool,
-            Feed(self.shards, self._requests(), inputs) as feed,
-        ):
-            pipe = decode_graph(
-                feed.source,
-                "cpu",
-                self.batch_size,
-                self.threads,
-                self.prefetch,
-                device_id=None,
-                channels=len(self._fill),
+            sizes = self.shards.sizes_hw[samples]
+            yield Request(
+                samples,
+                geometry.matrices(draws, sizes, self.augment),
+                blur_sigmas(draws, self.augment),
+                geometry.shrinks(draws, sizes, self.augment),
             )
-            for request, (images, labels) in feed.run(pipe):
-                assert request.matrices is not None and request.sigmas is not None
-                height, width = self.augment.crop
-                out_images = torch.empty((len(request.samples), height, width, len(self._fill)), dtype=torch.uint8)
-                out_labels = torch.empty((len(request.samples), height, width), dtype=torch.uint8)
-                warp_batch(
-                    pool,
-                    [np.asarray(images[i]) for i in range(len(images))],
-                    [np.asarray(labels[i])[:, :, 0] for i in range(len(labels))],
-                    request.matrices,
-                    request.sigmas,
-                    self._fill,
-                    out_images.numpy(),
-                    out_labels.numpy(),
-                )
-                yield Batch(out_images.permute(0, 3, 1, 2), out_labels, self._keys(request))
-
-    def _gpu_batches(self) -> Generator[Batch]:
-        def inputs(request: Request) -> tuple[Any, ...]:
-            assert request.matrices is not None and request.sigmas is not None
-            return *_encoded(self.shards, request), *dali_parameters(request.matrices, request.sigmas, self.augment)
-
-        with Feed(self.shards, self._requests(), inputs) as feed:
-            pipe = warp_graph(
-                feed.source,
-                "gpu",
-                self.batch_size,
-                self.threads,
-                self.prefetch,
-                self.device.index or 0,
-                self.augment.crop,
-                self._fill,
-                blur=self.augment.blur > 0,
-            )
-            for request, (images, labels) in feed.run(pipe):
-                yield Batch(as_torch(images).permute(0, 3, 1, 2), as_torch(labels).squeeze(3), self._keys(request))
-
-    def _keys(self, request: Request) -> list[str]:
-        return [self.shards.keys[sample] for sample in request.samples]
 
 
 class EvalLoader:
@@ -197,8 +164,9 @@ class EvalLoader:
         prefetch: int = 2,
         rank: int = 0,
         world: int = 1,
+        pin: bool = False,
     ) -> None:
-        self.shards, self.batch_size, self.device = shards, batch_size, torch.device(device)
+        self.shards, self.batch_size, self.device, self.pin = shards, batch_size, torch.device(device), pin
         self.threads, self.prefetch = threads or available_threads(), prefetch
         self.batches = _equal_sized(shards.sizes_hw, batch_size)[rank::world]
 
@@ -206,34 +174,16 @@ class EvalLoader:
         """Batches of this rank."""
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[Batch]:
-        backend, device_id = ("gpu", self.device.index or 0) if self.device.type == "cuda" else ("cpu", None)
+    def __iter__(self) -> Generator[Batch]:
+        """UserError on a broken file: scores that leave images out would not be comparable."""
+        requests = (Request(samples) for samples in self.batches)
+        if self.device.type == "cuda":
+            from pipeline import gpu
 
-        def inputs(request: Request) -> tuple[Any, ...]:
-            return _encoded(self.shards, request)
-
-        with Feed(self.shards, (Request(samples) for samples in self.batches), inputs) as feed:
-            pipe = decode_graph(
-                feed.source,
-                backend,  # type: ignore[arg-type]
-                self.batch_size,
-                self.threads,
-                self.prefetch,
-                device_id,
-                labeled=self.shards.labeled,
-                channels=self.shards.manifest.channels,
+            return gpu.whole_images(
+                self.shards, requests, self.batch_size, self.threads, self.prefetch, self.device.index or 0
             )
-            for request, outputs in feed.run(pipe):
-                labels = as_torch(outputs[1]).squeeze(3) if self.shards.labeled else None
-                keys = [self.shards.keys[sample] for sample in request.samples]
-                yield Batch(as_torch(outputs[0]).permute(0, 3, 1, 2), labels, keys)
-
-
-def _encoded(shards: ShardSet, request: Request) -> tuple[Any, ...]:
-    images = [shards.image(sample) for sample in request.samples]
-    if not shards.labeled:
-        return (images,)
-    return images, [shards.label(sample) for sample in request.samples]
+        return cpu.whole_images(self.shards, requests, self.threads, self.prefetch, self.pin)
 
 
 def _equal_sized(sizes_hw: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
@@ -243,40 +193,3 @@ def _equal_sized(sizes_hw: NDArray[np.int64], batch_size: int) -> list[NDArray[n
         groups.setdefault((height, width), []).append(sample)
     batches = [group[i : i + batch_size] for group in groups.values() for i in range(0, len(group), batch_size)]
     return [np.array(batch, dtype=np.int64) for batch in sorted(batches)]
-
-
-def _in_background(batches: Generator[Batch], depth: int) -> Generator[Batch]:
-    """Makes batches in a thread, `depth` of them ahead. Its error is raised where the batch is asked for."""
-    done = object()
-    ready: queue.Queue[Any] = queue.Queue(maxsize=depth)
-    stop = threading.Event()
-
-    def put(item: Any) -> None:
-        while not stop.is_set():
-            try:
-                return ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-
-    def work() -> None:
-        try:
-            for batch in batches:
-                put(batch)
-                if stop.is_set():
-                    break
-            put(done)
-        except BaseException as error:  # handed over, not lost
-            put(error)
-        finally:
-            batches.close()
-
-    thread = threading.Thread(target=work, name="loader", daemon=True)
-    thread.start()
-    try:
-        while (item := ready.get()) is not done:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        thread.join()

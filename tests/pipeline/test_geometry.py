@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import cv2
 import numpy as np
 import pytest
 
-from pipeline import geometry, plan
+from pipeline import decode, geometry, plan
 from pipeline.augment import Augment, blur_radius, blur_sigmas
 from pipeline.graph import dali_parameters, decode_graph, warp_graph
-from pipeline.warp import warp_batch
+from pipeline.request import Request
+from pipeline.warp import warp_image, warp_label
 from tests.shard_folder import encode, smooth_scene
 
 FILL = [10, 120, 200]
@@ -21,13 +20,27 @@ def draws_of(count: int, seed: int = 5) -> plan.Draws:
     return plan.draw(seed, 0, np.arange(count))
 
 
-def composed(images, labels, augment: Augment, draws: plan.Draws):
-    sizes = np.array([image.shape[:2] for image in images])
+def request_of(sizes: list[tuple[int, ...]], augment: Augment, draws: plan.Draws) -> Request:
+    sizes_hw = np.array(sizes)
+    return Request(
+        np.arange(len(sizes)),
+        geometry.matrices(draws, sizes_hw, augment),
+        blur_sigmas(draws, augment),
+        geometry.shrinks(draws, sizes_hw, augment),
+    )
+
+
+def composed(images, labels, augment: Augment, draws: plan.Draws, fill=FILL):
+    """What the CPU device makes of decoded images."""
+    request = request_of([image.shape[:2] for image in images], augment, draws)
     out_images = np.empty((len(images), *augment.crop, images[0].shape[2]), dtype=np.uint8)
     out_labels = np.empty((len(images), *augment.crop), dtype=np.uint8)
-    with ThreadPoolExecutor(2) as pool:
-        matrices = geometry.matrices(draws, sizes, augment)
-        warp_batch(pool, images, labels, matrices, blur_sigmas(draws, augment), FILL, out_images, out_labels)
+    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+        shrink = int(request.shrinks[i])
+        matrix = request.matrices[i]
+        reduced = decode.image(image, shrink)
+        warp_image(reduced, geometry.after_shrinking(matrix, shrink), request.sigmas[i], out_images[i], fill)
+        warp_label(label, matrix, out_labels[i])
     return out_images, out_labels
 
 
@@ -139,12 +152,7 @@ def test_other_channel_counts_are_warped_alike(channels: int) -> None:
     image, label = smooth_scene(60, 80, seed=2)
     augment = Augment(crop=(48, 48), base_size=80, blur=1)
     many = np.ascontiguousarray(np.stack([image[:, :, 0]] * channels, axis=2))
-    out = np.empty((1, 48, 48, channels), np.uint8)
-    out_label = np.empty((1, 48, 48), np.uint8)
-    draws = draws_of(1)
-    matrices = geometry.matrices(draws, np.array([[60, 80]]), augment)
-    with ThreadPoolExecutor(1) as pool:
-        warp_batch(pool, [many], [label], matrices, blur_sigmas(draws, augment), [9] * channels, out, out_label)
+    out, _ = composed([many], [label], augment, draws_of(1), [9] * channels)
     assert all((out[0, :, :, 0] == out[0, :, :, c]).all() for c in range(channels))
     assert out[0, :, :, 0].std() > 5
 
@@ -181,21 +189,23 @@ def test_blur_is_gaussian(sigma: float) -> None:
 
 
 def _dali_inputs(scenes, augment: Augment, draws: plan.Draws):
-    sizes = np.array([label.shape for _, label in scenes])
-    matrices = geometry.matrices(draws, sizes, augment)
-    sigmas = blur_sigmas(draws, augment)
+    sizes = [label.shape for _, label in scenes]
+    halvings = geometry.most_halvings(np.array(sizes), augment)
     images = [np.frombuffer(encode(image, "png"), np.uint8) for image, _ in scenes]
     labels = [np.frombuffer(encode(label, "png"), np.uint8) for _, label in scenes]
-    return images, labels, *dali_parameters(matrices, sigmas, augment)
+    return images, labels, *dali_parameters(request_of(sizes, augment, draws), np.array(sizes), augment, halvings)
 
 
 @pytest.mark.parametrize("blur", [0.0, 1.0])
-def test_dali_warp_agrees_with_opencv(blur: float) -> None:
-    augment = Augment(crop=(70, 90), base_size=120, blur=blur)
+@pytest.mark.parametrize(("base_size", "antialias"), [(120, True), (50, True), (20, True), (50, False)])
+def test_dali_warp_agrees_with_opencv(blur: float, base_size: int, antialias: bool) -> None:
+    augment = Augment(crop=(70, 90), base_size=base_size, blur=blur, antialias=antialias)
     scenes = [smooth_scene(*size, seed=i) for i, size in enumerate([(90, 120), (121, 83), (31, 200), (64, 64)])]
     draws = draws_of(4)
     inputs = _dali_inputs(scenes, augment, draws)
-    pipe = warp_graph(lambda: inputs, "cpu", 4, 2, 1, None, augment.crop, FILL, blur=blur > 0)
+    halvings = geometry.most_halvings(np.array([label.shape for _, label in scenes]), augment)
+    assert halvings == ({120: 1, 50: 3, 20: 3}[base_size] if antialias else 0)
+    pipe = warp_graph(lambda: inputs, "cpu", 4, 2, 1, None, augment.crop, FILL, blur > 0, halvings)
     pipe.build()
     dali_images, dali_labels = (np.asarray(out.as_tensor()) for out in pipe.run())
     images, labels = composed([s[0] for s in scenes], [s[1] for s in scenes], augment, draws)
@@ -208,7 +218,7 @@ def test_dali_warp_agrees_with_opencv(blur: float) -> None:
 def test_gpu_graphs_serialise() -> None:
     """Wrong arguments, and GPU data given to CPU operators, fail here; only a GPU can build them."""
     augment = Augment()
-    pipe = warp_graph(lambda: (), "gpu", 8, 2, 2, None, augment.crop, FILL, blur=True)
+    pipe = warp_graph(lambda: (), "gpu", 8, 2, 2, None, augment.crop, FILL, blur=True, halvings=2)
     text = pipe.serialize()
     assert b"WarpAffine" in text and b"GaussianBlur" in text
     assert len(decode_graph(lambda: (), "gpu", 8, 2, 2, None).serialize()) > 100

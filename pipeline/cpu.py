@@ -1,0 +1,98 @@
+"""The CPU device: threads decode and warp, a sample each, straight into the batch's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline import decode, geometry
+from pipeline.batch import Batch
+from pipeline.request import OnBad, Request, broken, keys_of
+from pipeline.shards import ShardSet
+from pipeline.warp import Image, warp_image, warp_label
+from pipeline.workers import Job, in_order
+
+
+def crops(
+    shards: ShardSet,
+    requests: Iterable[Request],
+    crop: tuple[int, int],
+    fill: list[int],
+    threads: int,
+    prefetch: int,
+    on_bad: OnBad = "error",
+    pin: bool = False,
+) -> Generator[Batch]:
+    """Training batches. fill: the image outside its borders, uint8 per channel. pin: in page-locked memory."""
+
+    def batches() -> Generator[tuple[tuple[Request, torch.Tensor, torch.Tensor], list[Job]]]:
+        for request in requests:
+            images = torch.empty((len(request.samples), *crop, len(fill)), dtype=torch.uint8, pin_memory=pin)
+            labels = torch.empty((len(request.samples), *crop), dtype=torch.uint8, pin_memory=pin)
+            outs = images.numpy(), labels.numpy()
+            jobs: list[Job] = [
+                partial(_crop, shards, request, i, outs[0][i], outs[1][i], fill, on_bad)
+                for i in range(len(request.samples))
+            ]
+            yield (request, images, labels), jobs
+
+    for (request, images, labels), reasons in in_order(batches(), threads, prefetch):
+        keys = keys_of(shards, request)
+        skipped = {key: reason for key, reason in zip(keys, reasons, strict=True) if reason}
+        yield Batch(images.permute(0, 3, 1, 2), labels, keys, skipped)
+
+
+def whole_images(
+    shards: ShardSet, requests: Iterable[Request], threads: int, prefetch: int, pin: bool = False
+) -> Generator[Batch]:
+    """Evaluation batches: images of equal size as they are. UserError on a broken file."""
+
+    def batches() -> Generator[tuple[tuple[Request, torch.Tensor, torch.Tensor | None], list[Job]]]:
+        for request in requests:
+            size = [len(request.samples), *shards.sizes_hw[request.samples[0]].tolist()]
+            images = torch.empty((*size, shards.manifest.channels), dtype=torch.uint8, pin_memory=pin)
+            labels = torch.empty(size, dtype=torch.uint8, pin_memory=pin) if shards.labeled else None
+            jobs: list[Job] = [
+                partial(_whole, shards, int(sample), images.numpy()[i], None if labels is None else labels.numpy()[i])
+                for i, sample in enumerate(request.samples)
+            ]
+            yield (request, images, labels), jobs
+
+    for (request, images, labels), _ in in_order(batches(), threads, prefetch):
+        yield Batch(images.permute(0, 3, 1, 2), labels, keys_of(shards, request))
+
+
+def _crop(
+    shards: ShardSet, request: Request, i: int, out_image: Image, out_label: Image, fill: list[int], on_bad: OnBad
+) -> str | None:
+    """Makes one crop; what is wrong with the sample when it is skipped."""
+    assert request.matrices is not None and request.sigmas is not None and request.shrinks is not None
+    sample, matrix, shrink = int(request.samples[i]), request.matrices[i], int(request.shrinks[i])
+    kind = "image"
+    try:
+        image = decode.image(shards.image(sample), shrink, padded=len(fill) == 3)
+        kind = "label"
+        label = decode.label(shards.label(sample))
+    except decode.DecodeError as error:
+        if on_bad == "error":
+            raise broken(shards, sample, kind, error) from error
+        out_image[:], out_label[:] = fill, 255
+        return f"its {kind} does not decode ({error})"
+    warp_image(image, geometry.after_shrinking(matrix, shrink), request.sigmas[i], out_image, fill)
+    warp_label(label, matrix, out_label)
+    return None
+
+
+def _whole(shards: ShardSet, sample: int, out_image: Image, out_label: Image | None) -> None:
+    kind: Any = "image"
+    try:
+        decode.image(shards.image(sample), out=out_image)
+        if out_label is not None:
+            kind = "label"
+            np.copyto(out_label, decode.label(shards.label(sample)))
+    except ValueError as error:  # also a size other than the record's
+        raise broken(shards, sample, kind, error) from error

@@ -1,0 +1,43 @@
+"""What is asked of a device: some samples, and where and how to sample them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.errors import UserError
+from pipeline.shards import ShardSet
+
+# What a broken sample does: stop the run, or count for nothing.
+OnBad = Literal["error", "skip"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One batch to be made: whole images, or crops where `matrices` and the others are given."""
+
+    samples: NDArray[np.int64]
+    """Sample numbers, [B]."""
+    matrices: NDArray[np.float64] | None = None
+    """Crop-to-source matrices [B, 2, 3], see `geometry.matrices`."""
+    sigmas: NDArray[np.float64] | None = None
+    """Blur sigmas [B], pixels."""
+    shrinks: NDArray[np.int64] | None = None
+    """By how much each image is shrunk before it is sampled [B]: 1, 2, 4 or 8, see `geometry.shrinks`."""
+
+
+def keys_of(shards: ShardSet, request: Request) -> list[str]:
+    """The samples' keys."""
+    return [shards.keys[sample] for sample in request.samples]
+
+
+def broken(shards: ShardSet, sample: int, kind: str, reason: object) -> UserError:
+    """The error for a file that does not decode. kind: "image" or "label"."""
+    return UserError(
+        f"the {kind} of sample {shards.keys[sample]!r} in {shards.shard_of(sample)} does not decode ({reason}): see "
+        f"`python -m ingest verify {shards.folder}` and ingest the dataset again, or train on without it "
+        f"(data.on_bad_sample=skip)"
+    )
