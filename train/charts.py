@@ -1,4 +1,4 @@
-"""Line charts as PNG, with Pillow alone: a few curves do not pay for a plotting library among the dependencies."""
+"""Line charts and confusion matrices, with Pillow alone: they do not pay for a plotting library."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 WIDTH, HEIGHT = 900, 300  # of one panel, pixels
@@ -72,3 +74,53 @@ def _panel(canvas: ImageDraw.ImageDraw, panel: Panel, top: int, x_label: str) ->
     canvas.text((LEFT * OVERSAMPLE, (top + 12) * OVERSAMPLE), panel.title, fill=INK, font=title_font, anchor="lt")
     middle = (LEFT + (WIDTH - LEFT - RIGHT) / 2) * OVERSAMPLE
     canvas.text((middle, (top + HEIGHT - 8) * OVERSAMPLE), x_label, fill=INK, font=font, anchor="mb")
+
+
+def confusion_matrix(matrix: NDArray[np.int64], classes: Sequence[str]) -> NDArray[np.uint8]:
+    """Draws int64 [K, K], true class by predicted class, as uint8 [H, W, 3]; readable for 2 to some 200 classes.
+
+    Each row is divided by its sum: the diagonal shows recalls. Up to 30 classes the cells hold percents. The row of a
+    class that is not in the ground truth is hatched.
+    """
+    count = len(classes)
+    cell = 30 if count <= 30 else 16 if count <= 60 else 11
+    font = ImageFont.load_default(size=12 if count <= 60 else 9)
+    names = [name if len(name) <= 24 else name[:23] + "…" for name in classes]
+    side = int(max(font.getlength(name) for name in names)) + 8
+    left, top, size = side + 20, side + 20, count * cell
+    caption, title = ImageFont.load_default(size=12), "predicted: share of each true class (row)"
+    width = max(left + size + 10, int(caption.getlength(title)) + 20)
+    picture = Image.new("RGB", (width, top + size + 10), "white")
+    canvas = ImageDraw.Draw(picture)
+    canvas.text((10, 4), title, fill=INK, font=caption)
+    column_names = Image.new("RGB", (side, size), "white")  # turned by a quarter below
+    for index, name in enumerate(names):
+        middle = int((index + 0.5) * cell)
+        canvas.text((left - 4, top + middle), name, fill=INK, font=font, anchor="rm")
+        ImageDraw.Draw(column_names).text((4, middle), name, fill=INK, font=font, anchor="lm")
+    picture.paste(column_names.rotate(90, expand=True), (left, 20))
+    totals = matrix.sum(axis=1, keepdims=True)
+    shares = matrix / np.maximum(totals, 1)
+    for row in range(count):
+        for column in range(count):
+            x, y = left + column * cell, top + row * cell
+            box = (x, y, x + cell - 1, y + cell - 1)
+            if not totals[row, 0]:
+                canvas.line((x, y + cell - 1, x + cell - 1, y), fill=GRID)
+                continue
+            share = float(shares[row, column])
+            # the root lifts small confusions out of the white
+            canvas.rectangle(box, fill=_between((250, 251, 253), CURVE if row == column else (196, 60, 45), share**0.5))
+            if cell >= 30 and share >= 0.005:
+                ink = "white" if share > 0.35 else INK
+                canvas.text((x + cell / 2, y + cell / 2), f"{100 * share:.0f}", fill=ink, font=caption, anchor="mm")
+    for index in range(count + 1) if cell >= 16 else ():
+        canvas.line((left + index * cell - 1, top, left + index * cell - 1, top + size), fill=GRID)
+        canvas.line((left, top + index * cell - 1, left + size, top + index * cell - 1), fill=GRID)
+    canvas.rectangle((left - 1, top - 1, left + size, top + size), outline=INK)
+    return np.asarray(picture)
+
+
+def _between(low: tuple[int, int, int], high: tuple[int, int, int], share: float) -> tuple[int, int, int]:
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(low, high, strict=True))
+    return red, green, blue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,30 @@ def save(path: Path, state: dict[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+        _sync_folder(path.parent)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def link(existing: Path, path: Path) -> None:
+    """Gives a checkpoint another name, atomically: a hard link where the file system has them, else a copy.
+
+    Checkpoints are replaced, never changed, so that the one name's file stays when the other gets a new one. Raises
+    OSError.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.unlink(missing_ok=True)
+        try:
+            os.link(existing, partial)
+        except OSError:
+            shutil.copyfile(existing, partial)
+            with open(partial, "rb") as file:
+                os.fsync(file.fileno())
+        os.replace(partial, path)
+        # Two names of one file: rename would leave `partial` standing.
+        partial.unlink(missing_ok=True)
         _sync_folder(path.parent)
     except BaseException:
         partial.unlink(missing_ok=True)

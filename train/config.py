@@ -36,7 +36,8 @@ class DataConfig:
     val: str = "val"
     """Split to validate on; empty: no validation."""
     batch_size: int = 8
-    """Crops per rank and step."""
+    """Crops per rank and step. A run that is resumed keeps its global batch, ranks x batch_size: with another number
+    of ranks each takes its share of that (train/resume.py)."""
     val_batch_size: int = 1
     """Whole images of equal size per validation step."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
@@ -101,6 +102,10 @@ class TrainConfig:
     """torch.compile the net."""
     sync_bn: bool = False
     """Batch-norm statistics over all ranks."""
+    tf32: bool = True
+    """float32 products and convolutions in TF32 on GPUs that have it; autocast is not concerned."""
+    cudnn_benchmark: bool = True
+    """cuDNN times its algorithms for the crop's shape and takes the fastest; GPU only, training only."""
     ema: float = 0.0
     """Decay of an exponential moving average of the weights, such as 0.999 (about the last 1000 steps); 0: none.
     With one, the average is what is validated, and what evaluate and predict take from a checkpoint."""
@@ -110,16 +115,29 @@ class TrainConfig:
     """Validate every so many epochs. The last step always validates."""
     save_every_steps: int = 0
     """Write last.pt every so many steps, besides at each validation; 0: only there."""
+    keep_every_steps: int = 0
+    """Keep step-<N>.pt every so many steps, for good; 0: none."""
+    monitor: str = "miou"
+    """What makes a checkpoint the best: the validation's miou, pixel_accuracy, loss (lowest) or iou/<class>."""
+    keep_best: int = 1
+    """How many of the best to keep: best.pt and, above 1, best-<step>.pt for each of them."""
+    patience: int = 0
+    """Stop after so many validations in a row without a better one; 0: never."""
     log_every: int = 20
     """Steps between log lines; the only steps at which the host waits for the device."""
     pictures: int = 4
     """Validation images shown in TensorBoard."""
+    train_miou: bool = False
+    """Also log the mIoU of the training crops, as the net saw them; counted on the device, read at log steps."""
 
     def __post_init__(self) -> None:
         for key, low in {
             "steps": 0,
             "val_every_steps": 0,
             "save_every_steps": 0,
+            "keep_every_steps": 0,
+            "keep_best": 1,
+            "patience": 0,
             "log_every": 1,
             "pictures": 0,
         }.items():
@@ -127,6 +145,9 @@ class TrainConfig:
         for key in ("epochs", "val_every_epochs"):
             checks.number(f"train.{key}", getattr(self, key), "[0, inf)")
         checks.number("train.ema", self.ema, "[0, 1)")
+        scores = ("miou", "pixel_accuracy", "loss", "iou/<class>")
+        if self.monitor not in scores[:3] and not self.monitor.startswith("iou/"):
+            raise UserError(f"train.monitor = {self.monitor!r} is no validation score{nearest(self.monitor, scores)}")
 
 
 @dataclass
@@ -254,6 +275,8 @@ def _check(recipe: Recipe) -> None:
         raise UserError(
             "train.val_every_steps and train.val_every_epochs are both 0: give one; or data.val='' for none"
         )
+    if train.patience and not data.val:
+        raise UserError(f"train.patience = {train.patience} needs validations: give data.val, or leave patience at 0")
     if data.device == "gpu" and train.device == "cpu":
         raise UserError("data.device = gpu needs train.device = gpu (or auto): the batches would land on the GPU")
     if train.amp == "fp16" and train.device == "cpu":

@@ -6,6 +6,7 @@ python -m train.evaluate --checkpoint saved/x/y/checkpoints/best.pt --data shard
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,12 +18,15 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+import nets
 from ingest.errors import UserError, run
+from ingest.manifest import IGNORE
 from pipeline.batch import Batch
 from pipeline.loader import EvalLoader, available_threads
 from pipeline.shards import ShardSet
-from train import checkpoint, model, pictures
+from train import backends, checkpoint, config, model, pictures
 from train.distributed import Ranks, ranks
+from train.losses import SegmentationLoss
 from train.metrics import ConfusionMatrix, Scores
 
 
@@ -34,6 +38,8 @@ class Evaluation:
     images: int
     seconds: float
     """Of the slowest rank."""
+    loss: float | None = None
+    """Mean over all valid pixels of the images' losses; None where no loss was asked for."""
 
     @property
     def images_per_second(self) -> float:
@@ -47,13 +53,18 @@ def evaluate(
     world: Ranks,
     amp: str = "auto",
     look: Callable[[Batch, torch.Tensor], None] | None = None,
+    loss: SegmentationLoss | None = None,
 ) -> Evaluation:
     """Scores `net` (uint8 images [N,C,H,W] -> logits [N,K,H,W]) on every image of the loader's split.
 
-    look: is shown each batch of this rank with its predictions, uint8 [N,H,W], to keep pictures of them.
+    look: is shown each batch of this rank with its predictions, uint8 [N,H,W], to keep pictures of them. loss: is
+    measured too; each batch's value counts as often as it has valid pixels.
     """
     was_training = net.training
     net.eval()
+    if loss is not None:
+        loss.eval()  # each rank for itself: they see unequal numbers of batches
+    losses: list[torch.Tensor] = []
     matrix = ConfusionMatrix(loader.shards.manifest.num_classes, world.device)
     start = time.perf_counter()
     quiet = None if world.is_main else True
@@ -63,8 +74,12 @@ def evaluate(
         images = batch.images.to(world.device, non_blocking=True)
         with model.autocast(amp, world.device):
             logits = net(images)
+        labels = batch.labels.to(world.device, non_blocking=True)
         predictions = logits.argmax(dim=1).to(torch.uint8)
-        matrix.update(predictions, batch.labels.to(world.device, non_blocking=True))
+        matrix.update(predictions, labels)
+        if loss is not None:
+            value, _ = loss(nets.Logits(logits, None), labels)
+            losses.append(torch.stack([value.double(), (labels != IGNORE).sum().double()]))
         if look is not None:
             look(batch, predictions)
     scores = matrix.all_reduce().result()
@@ -72,7 +87,18 @@ def evaluate(
     if world.world > 1:
         torch.distributed.all_reduce(seconds, op=torch.distributed.ReduceOp.MAX)
     net.train(was_training)
-    return Evaluation(scores, len(loader.shards), seconds.item())
+    mean_loss = None
+    if loss is not None:
+        loss.train()
+        mean_loss = _mean_loss(world.gather(torch.stack(losses).tolist() if losses else []))
+    return Evaluation(scores, len(loader.shards), seconds.item(), mean_loss)
+
+
+def _mean_loss(parts: list[list[list[float]]]) -> float | None:
+    """Per rank and batch, (loss, valid pixels) -> their mean over pixels. fsum: the same digits in any order."""
+    pairs = [(value, pixels) for part in parts for value, pixels in part if pixels]
+    pixels = math.fsum(count for _, count in pairs)
+    return math.fsum(value * count for value, count in pairs) / pixels if pixels else None
 
 
 class Showcase:
@@ -133,6 +159,7 @@ def as_json(evaluation: Evaluation, classes: list[str]) -> dict[str, Any]:
         "miou": scores.miou,
         "pixel_accuracy": scores.pixel_accuracy,
         "mean_class_accuracy": scores.mean_class_accuracy,
+        "loss": evaluation.loss if evaluation.loss is not None and math.isfinite(evaluation.loss) else None,
         "iou": dict(zip(classes, scores.iou, strict=True)),
         "confusion": scores.matrix,
         "images": evaluation.images,
@@ -176,6 +203,7 @@ def command(
         state = checkpoint.load(path, world.device)
         shards = ShardSet(data or state["config"]["data"]["path"], split)
         model.check_classes(state["dataset"], shards.manifest)
+        backends.set_tf32(config.parse(state["config"]).train.tf32, world.device)
         net = model.from_checkpoint(state).to(world.device).to(memory_format=torch.channels_last)
         loader = EvalLoader(
             shards,

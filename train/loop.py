@@ -18,13 +18,17 @@ from ingest.errors import UserError
 from pipeline.batch import Batch
 from pipeline.loader import EvalLoader, TrainLoader, available_threads
 from pipeline.shards import ShardSet
-from train import checkpoint, config, model, optimizers, provenance, schedules
+from train import backends, config, finish, model, optimizers, provenance, resume, schedules
 from train.config import Recipe
 from train.distributed import Ranks
 from train.ema import Ema
-from train.evaluate import Evaluation, Showcase, evaluate
+from train.evaluate import Evaluation
 from train.losses import SegmentationLoss
+from train.metrics import ConfusionMatrix
+from train.monitor import Monitor
+from train.saver import Saver
 from train.tracking import Tracker
+from train.validation import Validator
 from train.window import Window
 
 
@@ -36,6 +40,7 @@ class Summary:
     step: int
     total_steps: int
     best_miou: float | None
+    """mIoU of best.pt."""
     last: Evaluation | None
     classes: list[str]
     images_per_second: float
@@ -44,6 +49,8 @@ class Summary:
     """Share of step time that this rank spent waiting for data, 0..1."""
     stopped_by: int | None = None
     """The signal that ended it before its last step."""
+    early: bool = False
+    """Whether it ended because train.patience was exhausted."""
 
 
 class Run:
@@ -53,8 +60,13 @@ class Run:
         """state: the checkpoint to go on from; None starts anew. UserError when recipe, data and state do not fit."""
         self.recipe, self.world, self.folder = recipe, world, folder
         train, data = recipe.train, recipe.data
+        backends.set_tf32(train.tf32, world.device)
         shards = ShardSet(data.path, data.train)
         self.facts = model.dataset_facts(shards.manifest)
+        if state is not None:
+            resume.check(state)
+            model.check_classes(state["dataset"], shards.manifest)
+        batch_size = data.batch_size if state is None else resume.batch_size(recipe, state, world.world)
         data_device = torch.device("cpu") if data.device == "cpu" else world.device
         if data.device == "gpu" and world.device.type != "cuda":
             raise UserError("data.device = gpu, but the net is on the CPU: use data.device=cpu")
@@ -66,18 +78,21 @@ class Run:
             "rank": world.rank,
             "world": world.world,
         }
-        self.loader = TrainLoader(shards, recipe.augment, data.batch_size, seed=recipe.seed, **place)
-        self.val_loader = EvalLoader(ShardSet(data.path, data.val), data.val_batch_size, **place) if data.val else None
+        self.loader = TrainLoader(shards, recipe.augment, batch_size, seed=recipe.seed, **place)
+        self.validator: Validator | None = None
+        if data.val:
+            val_loader = EvalLoader(ShardSet(data.path, data.val), data.val_batch_size, **place)
+            self.validator = Validator(val_loader, world, train, self.facts)
         self.accumulate = recipe.optimizer.accumulate
         epoch_steps = self.loader.steps_per_epoch / self.accumulate
         self.total_steps = train.steps or max(1, math.ceil(train.epochs * epoch_steps))
         self.val_every = train.val_every_steps or max(1, round(train.val_every_epochs * epoch_steps))
+        self.monitor = Monitor(train.monitor, self.facts["classes"], train.patience, train.keep_best)
+        self.saver = Saver(folder, world.is_main)
 
         torch.manual_seed(recipe.seed)
         self.net = model.build(recipe.net, self.facts)
-        self.step, self.best = 0, None
         if state is not None:
-            model.check_classes(state["dataset"], shards.manifest)
             model.load_weights(self.net, state["model"], recipe.net.name)
         memory = torch.channels_last if train.channels_last else torch.contiguous_format
         self.net = self.net.to(world.device).to(memory_format=memory)
@@ -93,13 +108,10 @@ class Run:
         )
         class_pixels = shards.manifest.split(data.train).class_pixels
         self.loss = SegmentationLoss(recipe.loss, len(self.facts["classes"]), class_pixels).to(world.device)
+        self.counts = ConfusionMatrix(len(self.facts["classes"]), world.device) if train.train_miou else None
+        self.step = 0
         if state is not None:
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.scaler.load_state_dict(state["scaler"])
-            self.loader.load_state_dict(state["loader"])
-            if self.ema is not None and state.get("ema"):  # else the average starts from the weights of here
-                self.ema.load_state_dict(state["ema"])
-            self.step, self.best = state["step"], state["best"]
+            self._restore(state)
         self.ddp: DistributedDataParallel | None = None
         if world.world > 1:
             ids = [world.device.index] if world.device.type == "cuda" else None
@@ -108,13 +120,21 @@ class Run:
         self.forward = torch.compile(forward) if train.compile else forward
         self._stop: int | None = None
 
+    @property
+    def done(self) -> bool:
+        """No step is left, or the patience is exhausted."""
+        return self.step >= self.total_steps or self.monitor.exhausted
+
     def train(self) -> Summary:
         """Trains to the last step (or a signal), validating, saving and telling as the recipe says."""
         tracker = Tracker(self.folder if self.world.is_main else None, self.step, self.total_steps)
         previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             # closing: the loader's thread ends with the loop, also when the loop ends in an error
-            with contextlib.closing(iter(self.loader)) as batches:
+            with (
+                backends.autotuned(self.recipe.train.cudnn_benchmark, self.world.device),
+                contextlib.closing(iter(self.loader)) as batches,
+            ):
                 return self._train(tracker, batches)
         finally:
             for number, handler in previous.items():
@@ -123,19 +143,23 @@ class Run:
 
     def _train(self, tracker: Tracker, batches: Iterator[Batch]) -> Summary:
         train, world = self.recipe.train, self.world
+        self.saver.sweep()
         tracker.text("recipe", config.to_yaml(self.recipe))
-        tracker.event(self.step, what="start", **provenance.versions())
+        tracker.event(
+            self.step, what="start", ranks=world.world, batch=self.loader.global_batch, **provenance.versions()
+        )
         window = Window(world, self.loader.batch_size, self.accumulate)
         last: Evaluation | None = None
         self.net.train()
-        while self.step < self.total_steps:
+        while not self.done:
             losses, norm = self._one_step(batches, window)
             self.step += 1
             window.add(losses, norm)
             tracker.advance()
             ends = self.step == self.total_steps
-            validates = self.val_loader is not None and (ends or self.step % self.val_every == 0)
-            saves = ends or validates or bool(train.save_every_steps and self.step % train.save_every_steps == 0)
+            validates = self.validator is not None and (ends or self.step % self.val_every == 0)
+            keeps = _every(train.keep_every_steps, self.step)
+            saves = ends or validates or keeps or _every(train.save_every_steps, self.step)
             logs = saves or self.step % train.log_every == 0
             # Ranks must stop at the same step: they agree at log steps; alone, at any.
             stops = (logs and world.any(self._stop is not None)) if world.world > 1 else self._stop is not None
@@ -147,24 +171,27 @@ class Run:
             if validates:
                 last = self._validate(tracker)
             if saves or stops:
-                self._save("last", tracker)
+                self._save(keeps, tracker)
             if validates or saves:
                 window.restart()
-            if stops:
+            if stops and not self.done:
                 tracker.event(self.step, what="stopped", signal=self._stop)
                 number = self._stop or signal.SIGTERM
                 tracker.say(f"stopped at step {self.step} by {signal.Signals(number).name}; go on with --resume auto")
                 break
+        if self.done:
+            last = self._finish(last, tracker)
         return Summary(
             self.folder,
             self.step,
             self.total_steps,
-            self.best,
+            self.monitor.best.miou if self.monitor.best else None,
             last,
             self.facts["classes"],
             window.images_per_second,
             window.wait_share,
-            self._stop if self.step < self.total_steps else None,
+            None if self.done else self._stop,
+            early=self.step < self.total_steps and self.monitor.exhausted,
         )
 
     def _one_step(self, batches: Iterator[Batch], window: Window) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
@@ -188,6 +215,8 @@ class Run:
                 logits = self.forward(images)
             loss, parts = self.loss(logits, labels)
             self.scaler.scale(loss / self.accumulate).backward()
+            if self.counts is not None:
+                self.counts.update(logits.out, labels)
             for name, value in parts.items():
                 totals[name] = totals.get(name, torch.zeros_like(value)) + value / self.accumulate
         self.scaler.unscale_(self.optimizer)
@@ -205,11 +234,16 @@ class Run:
         if bad_step is not None:
             raise UserError(
                 f"the loss is not finite at step {bad_step} ({window.blame(bad_step, self.step)}): "
-                f"{self._last_good()}; lower optimizer.lr, set optimizer.clip_norm=1 or train.amp=off"
+                f"{self.saver.last_good()}; lower optimizer.lr, set optimizer.clip_norm=1 or train.amp=off"
             )
-        rate = {group["name"].replace("/", "_"): group["lr"] for group in self.optimizer.param_groups}
+        if self.counts is not None:
+            miou = self.counts.all_reduce().result().miou
+            values |= {} if miou is None else {"miou": miou}
+            self.counts.reset()
+        groups = self.optimizer.param_groups
+        values["momentum"] = groups[0]["betas"][0] if "betas" in groups[0] else groups[0]["momentum"]
         tracker.scalars(self.step, "train", values)
-        tracker.scalars(self.step, "lr", rate)
+        tracker.scalars(self.step, "lr", {group["name"].replace("/", "_"): group["lr"] for group in groups})
         tracker.show(
             self.step,
             loss=f"{values['loss']:.3f}",
@@ -217,32 +251,16 @@ class Run:
         )
 
     def _validate(self, tracker: Tracker) -> Evaluation:
-        assert self.val_loader is not None
-        showcase = Showcase(self.val_loader.shards, self.recipe.train.pictures)
-        amp = model.scoring_amp(self.recipe.train.amp, self.world.device)
-        with self.ema.averaged(self.net) if self.ema is not None else contextlib.nullcontext():
-            found = evaluate(self.net, self.val_loader, self.world, amp, showcase.look)
+        assert self.validator is not None
+        found = self.validator.score(self.net, self.ema, self.loss)
         self.net.train()
-        sheet = showcase.sheet(self.world)
-        if sheet is not None:
-            tracker.picture(self.step, "val/images", sheet)
-        scores = found.scores
-        named = {f"iou/{name}": iou for name, iou in zip(self.facts["classes"], scores.iou, strict=True)}
-        values = {"miou": scores.miou, "pixel_accuracy": scores.pixel_accuracy, **named}
-        speed = {"images_per_second": found.images_per_second}
-        tracker.scalars(self.step, "val", {k: v for k, v in values.items() if v is not None} | speed)
-        if scores.miou is not None:
-            tracker.show(self.step, mIoU=f"{100 * scores.miou:.2f}%")
-            if self.best is None or scores.miou > self.best:
-                self.best = scores.miou
-                self._save("best", tracker)
-                tracker.event(self.step, what="best", miou=self.best)
+        self.validator.tell(found, self.step, tracker)
+        if self.monitor.judge(found, self.step):
+            tracker.event(self.step, what="best", **{self.monitor.name: self.monitor.value(found)})
         return found
 
-    def _save(self, name: str, tracker: Tracker) -> None:
-        """Writes <name>.pt from the main rank. A full disk costs the checkpoint, not the run."""
-        if not self.world.is_main:
-            return
+    def _save(self, keep: bool, tracker: Tracker) -> None:
+        names = [*self.monitor.names(self.step), *([f"step-{self.step}"] if keep else []), "last"]
         state = {
             "model": self.net.state_dict(),
             "ema": self.ema.state_dict() if self.ema is not None else None,
@@ -250,24 +268,40 @@ class Run:
             "scaler": self.scaler.state_dict(),
             "loader": self.loader.state_dict(),
             "step": self.step,
-            "best": self.best,
+            "monitor": self.monitor.state_dict(),
+            "batch": resume.batch_facts(self.loader.batch_size, self.world.world, self.accumulate),
             "config": config.to_dict(self.recipe),
             "dataset": self.facts,
             "versions": provenance.versions(),
         }
-        path = self.folder / "checkpoints" / f"{name}.pt"
-        try:
-            checkpoint.save(path, state)
-        except OSError as error:
-            kept = "the one before it is kept" if path.exists() else "there is none yet"
-            tracker.say(f"warning: {path} could not be written ({error.strerror}): {kept}; free some space. Going on.")
-            tracker.event(self.step, what="checkpoint not written", file=str(path), error=str(error))
+        if self.saver.write(names, state, self.step, tracker):
+            self.saver.keep_best(self.monitor.kept_steps)
 
-    def _last_good(self) -> str:
-        path = self.folder / "checkpoints" / "last.pt"
-        return f"{path} is from before" if path.exists() else "no checkpoint was written before"
+    def _restore(self, state: dict[str, Any]) -> None:
+        resume.load_optimizer(self.optimizer, self.recipe, state)
+        self.scaler.load_state_dict(state["scaler"])
+        self.loader.load_state_dict(state["loader"])
+        if self.ema is not None and state.get("ema"):  # else the average starts from the weights of here
+            self.ema.load_state_dict(state["ema"])
+        self.monitor.load_state_dict(state["monitor"])
+        self.step = state["step"]
+
+    def _finish(self, last: Evaluation | None, tracker: Tracker) -> Evaluation | None:
+        """What a finished run leaves behind. One that was finished before is scored again only if need be."""
+        if self.step < self.total_steps:
+            tracker.say(f"stopped early at step {self.step}: {self.monitor.reason()}")
+        known = last is not None or self.world.broadcast(finish.validated(self.folder, self.step))
+        if not known and self.validator is not None:
+            last = self.validator.score(self.net, self.ema, self.loss)
+        facts = {"step": self.step, "split": self.recipe.data.val, "best": self.monitor.state_dict()["best"]}
+        finish.finish(self.folder, last, self.facts["classes"], facts, self.world, tracker)
+        return last
 
     def _on_signal(self, number: int, frame: Any) -> None:
         if self._stop is not None:
             raise KeyboardInterrupt  # asked twice: now
         self._stop = number
+
+
+def _every(period: int, step: int) -> bool:
+    return bool(period) and step % period == 0

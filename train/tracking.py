@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ from tqdm import tqdm
 class Tracker:
     """Writes a run's numbers and pictures into its folder, and shows them in the terminal.
 
-    folder None: says and writes nothing (the other ranks).
+    folder None: says and writes nothing (the other ranks). A run that goes on from a step before the end of its log
+    (it was killed) cuts the log there, so that each step is in it once. A disk that is full costs lines, not the run.
     """
 
     def __init__(self, folder: Path | None, step: int, total_steps: int) -> None:
@@ -28,7 +31,9 @@ class Tracker:
         from torch.utils.tensorboard import SummaryWriter
 
         folder.mkdir(parents=True, exist_ok=True)
-        self._board = SummaryWriter(str(folder), purge_step=step)
+        self._warned = False
+        self._board = SummaryWriter(str(folder), purge_step=step + 1)
+        self._dare(lambda: _cut(folder / "log.jsonl", step))
         self._log = open(folder / "log.jsonl", "a", buffering=1)  # noqa: SIM115 (closed in close)
         self._total = total_steps
         self._shown: dict[str, str] = {}
@@ -46,10 +51,8 @@ class Tracker:
         if self.folder is None:
             return
         finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
-        self._log.write(json.dumps({"time": round(time.time(), 3), "step": step, "kind": kind, **finite}) + "\n")
-        for key, value in values.items():
-            if math.isfinite(value):
-                self._board.add_scalar(f"{kind}/{key}", value, step)
+        self._line({"step": step, "kind": kind, **finite})
+        self._dare(lambda: self._points(step, kind, values))
 
     def show(self, step: int, **values: str) -> None:
         """Short facts beside the progress bar, or as a line; earlier ones stay."""
@@ -71,22 +74,60 @@ class Tracker:
     def picture(self, step: int, name: str, picture: np.ndarray) -> None:
         """A TensorBoard image, uint8 [H, W, 3]."""
         if self.folder is not None:
-            self._board.add_image(name, torch.from_numpy(picture.copy()), step, dataformats="HWC")
+            image = torch.from_numpy(picture.copy())
+            self._dare(lambda: self._board.add_image(name, image, step, dataformats="HWC"))
 
     def text(self, name: str, text: str) -> None:
         """A TensorBoard text, shown as code."""
         if self.folder is not None:
-            self._board.add_text(name, "    " + text.replace("\n", "\n    "))
+            indented = "    " + text.replace("\n", "\n    ")
+            self._dare(lambda: self._board.add_text(name, indented))
 
     def event(self, step: int, **facts: Any) -> None:
         """A line of log.jsonl that is no curve: start, resume, best, stop."""
         if self.folder is not None:
-            facts = {"time": round(time.time(), 3), "step": step, "kind": "event", **facts}
-            self._log.write(json.dumps(facts) + "\n")
+            self._line({"step": step, "kind": "event", **facts})
 
     def close(self) -> None:
         """Flushes everything to disk."""
         if self.folder is not None:
             self._bar.close()
-            self._board.close()
-            self._log.close()
+            self._dare(self._board.close)
+            self._dare(self._log.close)
+
+    def _points(self, step: int, kind: str, values: dict[str, float]) -> None:
+        for key, value in values.items():
+            if math.isfinite(value):
+                self._board.add_scalar(f"{kind}/{key}", value, step)
+
+    def _line(self, facts: dict[str, Any]) -> None:
+        line = json.dumps({"time": round(time.time(), 3), **facts}) + "\n"
+        self._dare(lambda: self._log.write(line))
+
+    def _dare(self, write: Callable[[], Any]) -> None:
+        """Writes; where the disk refuses, says so once."""
+        try:
+            write()
+        except OSError as error:
+            if not self._warned:
+                self._warned = True
+                self.say(f"warning: log and curves in {self.folder} are not complete ({error.strerror}). Going on.")
+
+
+def _cut(log: Path, step: int) -> None:
+    """Leaves of a log the whole lines up to `step`: what a killed run wrote after its last checkpoint comes again."""
+    if not log.is_file():
+        return
+    lines = log.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if _is_up_to(line, step)]
+    if len(kept) < len(lines):
+        partial = log.with_name(log.name + ".partial")
+        partial.write_text("".join(kept))
+        os.replace(partial, log)
+
+
+def _is_up_to(line: str, step: int) -> bool:
+    try:
+        return line.endswith("\n") and json.loads(line)["step"] <= step
+    except ValueError:  # half a line, of a full disk
+        return False

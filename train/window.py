@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -58,6 +59,7 @@ class Window:
         values["images_per_second"] = self._steps * self._images / seconds
         values["data_wait_share"] = self._wait / seconds
         values["seconds_per_step"] = seconds / self._steps
+        values["memory_gb"] = peak_memory(self._world.device) / 1e9
         self._all_steps, self._all_time = self._all_steps + self._steps, self._all_time + seconds
         self._all_wait += self._wait
         self._sums, self._steps, self._wait, self._start = {}, 0, 0.0, time.perf_counter()
@@ -83,3 +85,10 @@ class Window:
     @property
     def wait_share(self) -> float:
         return self._all_wait / self._all_time if self._all_time else 0.0
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most that this rank has held so far, bytes: of tensors on its GPU, or resident on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

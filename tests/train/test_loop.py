@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ingest.errors import UserError
 from train import checkpoint, config, model
 from train.distributed import Ranks, ranks
 from train.evaluate import evaluate
 from train.loop import Run, Summary
+from train.metrics import ConfusionMatrix
 
 
 @pytest.fixture
@@ -55,6 +57,66 @@ def test_a_run_learns_and_leaves_its_folder(raw_recipe: dict, world: Ranks, tmp_
     assert [line["step"] for line in log(folder, "val")] == [12, 24]
     assert 0 <= summary.wait_share < 1 and summary.images_per_second > 0
     assert list(folder.glob("events.*"))
+    validation = json.loads((folder / "validation.json").read_text())
+    assert (validation["step"], validation["split"]) == (24, "val")
+    assert validation["miou"] == summary.last.scores.miou and validation["loss"] == summary.last.loss
+    train = log(folder, "train")[-1]
+    expected = {"loss", "ce", "gradient_norm", "momentum", "memory_gb", "images_per_second", "data_wait_share"}
+    assert expected <= train.keys() and 0 < train["memory_gb"] < 100 and train["momentum"] == 0.9
+    assert {"miou", "loss", "pixel_accuracy", "iou/class0"} <= log(folder, "val")[-1].keys()
+
+
+def test_the_host_waits_for_the_device_at_log_steps_only(raw_recipe: dict, world: Ranks, tmp_path: Path) -> None:
+    """Counts what on a GPU would be a wait: tensors that become Python numbers.
+
+    One a batch is the CPU's own: the loss looks for labels outside the classes, which on a GPU turns it NaN instead.
+    """
+    raw_recipe["train"] |= {"steps": 9, "val_every_steps": 99, "save_every_steps": 0, "log_every": 4}
+    raw_recipe["train"] |= {"ema": 0.9, "train_miou": True}
+    raw_recipe["data"]["val"] = ""
+    raw_recipe["optimizer"] = {"name": "adamw", "lr": 0.01, "accumulate": 2, "clip_norm": 1.0}
+    raw_recipe["schedule"] = {"name": "onecycle"}
+    run = Run(config.parse(raw_recipe), world, tmp_path / "run")
+    waits: dict[int, int] = {}
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if function is torch.ops.aten._local_scalar_dense.default:
+                waits[run.step] = waits.get(run.step, 0) + 1
+            return function(*args, **(kwargs or {}))
+
+    logged = []
+    original = run._log
+    run._log = lambda *arguments: (logged.append(run.step), original(*arguments))  # type: ignore[method-assign]
+    with Watch():
+        run.train()
+    assert logged == [4, 8, 9]
+    # by the step at whose start or end they came: the label check of the step that follows, and the logging
+    assert {step: count for step, count in waits.items() if step not in logged} == dict.fromkeys(
+        [0, 1, 2, 3, 5, 6, 7], 2
+    )
+    assert all(waits[step] > 2 for step in (4, 8))
+
+
+def test_the_training_miou_is_of_the_window(raw_recipe: dict, world: Ranks, tmp_path: Path) -> None:
+    raw_recipe["train"] |= {"steps": 6, "val_every_steps": 99, "log_every": 3, "train_miou": True}
+    run = Run(config.parse(raw_recipe), world, tmp_path / "run")
+    expected, counts, original = [], ConfusionMatrix(5, "cpu"), run.loss.forward
+
+    def seen(logits: Any, labels: torch.Tensor) -> Any:
+        if not run.loss.training:
+            return original(logits, labels)
+        counts.update(logits.out.argmax(1), labels)
+        if run.step in (2, 5):
+            expected.append(counts.result().miou)
+            counts.reset()
+        return original(logits, labels)
+
+    run.loss.forward = seen  # type: ignore[method-assign]
+    raw_recipe["train"]["save_every_steps"] = 0
+    run.recipe.train.save_every_steps = 0
+    run.train()
+    assert [line["miou"] for line in log(tmp_path / "run", "train")] == expected and len(expected) == 2
 
 
 @pytest.mark.parametrize("stop", [1, 3, 5])
@@ -78,7 +140,7 @@ def test_resuming_is_bit_identical(raw_recipe: dict, world: Ranks, tmp_path: Pat
     assert summary.step == 7
     assert same(weights(whole), weights(rest))
     last = [checkpoint.load(tmp_path / name / "checkpoints" / "last.pt") for name in ("whole", "cut")]
-    assert last[0]["loader"] == last[1]["loader"] and last[0]["best"] == last[1]["best"]
+    assert last[0]["loader"] == last[1]["loader"] and last[0]["monitor"] == last[1]["monitor"]
     assert last[0]["ema"]["steps"] == 7 and same(last[0]["ema"]["average"], last[1]["ema"]["average"])
 
 
@@ -91,8 +153,8 @@ def test_best_holds_what_scored_and_evaluate_takes_it(raw_recipe: dict, world: R
     average = dict(model.from_checkpoint(state).named_parameters())
     assert same(average, state["ema"]["average"]) and not same(average, dict(run.net.named_parameters()))
     net = model.from_checkpoint(state).to(memory_format=torch.channels_last)
-    assert evaluate(net, run.val_loader, world).scores == summary.last.scores
-    assert evaluate(run.net, run.val_loader, world).scores != summary.last.scores
+    assert evaluate(net, run.validator.loader, world).scores == summary.last.scores
+    assert evaluate(run.net, run.validator.loader, world).scores != summary.last.scores
 
 
 def test_another_seed_gives_other_weights(raw_recipe: dict, world: Ranks, tmp_path: Path) -> None:

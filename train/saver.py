@@ -1,0 +1,62 @@
+"""Which checkpoint files a run folder holds. Only the main rank writes; a full disk costs a checkpoint, not the run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from train import checkpoint
+from train.tracking import Tracker
+
+
+class Saver:
+    """Writes one state under several names: `last.pt`, `best.pt`, `best-<step>.pt` (keep_best > 1), `step-<N>.pt`."""
+
+    def __init__(self, run_folder: Path, is_main: bool) -> None:
+        self.folder, self._is_main = run_folder / "checkpoints", is_main
+
+    def path(self, name: str) -> Path:
+        """Of the checkpoint called `name`."""
+        return self.folder / f"{name}.pt"
+
+    def write(self, names: Sequence[str], state: dict[str, Any], step: int, tracker: Tracker) -> bool:
+        """Writes the state once and gives it the other names, in this order; False when that failed (it was told).
+
+        `last` belongs at the end: a run that is killed in between goes on from the `last` before, and does the rest
+        again.
+        """
+        if not self._is_main:
+            return True
+        first, *others = [self.path(name) for name in names]
+        path = first
+        try:
+            checkpoint.save(first, state)
+            for path in others:
+                checkpoint.link(first, path)
+        except OSError as error:
+            kept = "the one before it is kept" if path.exists() else "there is none yet"
+            reason = error.strerror or str(error)
+            tracker.say(f"warning: {path} could not be written ({reason}): {kept}; free some space. Going on.")
+            tracker.event(step, what="checkpoint not written", file=str(path), error=str(error))
+            return False
+        return True
+
+    def keep_best(self, steps: Sequence[int]) -> None:
+        """Removes every `best-<step>.pt` but those of `steps`."""
+        if self._is_main:
+            kept = {self.path(f"best-{step}") for step in steps}
+            for path in self.folder.glob("best-*.pt"):
+                if path not in kept and path.stem.removeprefix("best-").isdigit():
+                    path.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Removes what a killed process left half-written."""
+        if self._is_main:
+            for partial in self.folder.glob("*.partial"):
+                partial.unlink(missing_ok=True)
+
+    def last_good(self) -> str:
+        """What there is to go on from, for an error message."""
+        path = self.path("last")
+        return f"{path} is from before" if path.exists() else "no checkpoint was written before"

@@ -1,0 +1,52 @@
+"""A run's validations: scores, curves, pictures."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.loader import EvalLoader
+from train import backends, charts, model
+from train.config import TrainConfig
+from train.distributed import Ranks
+from train.ema import Ema
+from train.evaluate import Evaluation, Showcase, evaluate
+from train.losses import SegmentationLoss
+from train.tracking import Tracker
+
+
+class Validator:
+    """Scores a net on the validation split, and tells. Every rank holds one and calls it at the same steps."""
+
+    def __init__(self, loader: EvalLoader, world: Ranks, train: TrainConfig, facts: dict[str, Any]) -> None:
+        self.loader = loader
+        self._world, self._train, self._classes = world, train, facts["classes"]
+        self._showcase = Showcase(loader.shards, train.pictures)
+
+    def score(self, net: torch.nn.Module, ema: Ema | None, loss: SegmentationLoss) -> Evaluation:
+        """Scores the net, or the average of its weights where one is kept; the same on every rank."""
+        self._showcase = Showcase(self.loader.shards, self._train.pictures)
+        amp = model.scoring_amp(self._train.amp, self._world.device)
+        averaged = ema.averaged(net) if ema is not None else contextlib.nullcontext()
+        # Whole images have their own sizes: nothing to tune for.
+        with averaged, backends.autotuned(False, self._world.device):
+            return evaluate(net, self.loader, self._world, amp, self._showcase.look, loss)
+
+    def tell(self, found: Evaluation, step: int, tracker: Tracker) -> None:
+        """Curves, panels and the confusion matrix of the last `score`. Every rank calls it."""
+        sheet = self._showcase.sheet(self._world)
+        if not self._world.is_main:
+            return
+        scores = found.scores
+        if sheet is not None:
+            tracker.picture(step, "val/images", sheet)
+        tracker.picture(step, "val/confusion", charts.confusion_matrix(np.array(scores.matrix), self._classes))
+        named = {f"iou/{name}": iou for name, iou in zip(self._classes, scores.iou, strict=True)}
+        values = {"miou": scores.miou, "pixel_accuracy": scores.pixel_accuracy, "loss": found.loss, **named}
+        speed = {"images_per_second": found.images_per_second}
+        tracker.scalars(step, "val", {key: value for key, value in values.items() if value is not None} | speed)
+        if scores.miou is not None:
+            tracker.show(step, mIoU=f"{100 * scores.miou:.2f}%")
