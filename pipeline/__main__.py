@@ -1,0 +1,158 @@
+"""`python -m pipeline`: is the stream the same there as here, and what does it look like?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from ingest.errors import UserError, run
+
+
+def _stream_options(command: Callable[..., int | None]) -> Callable[..., int | None]:
+    """What names a stream: the shards, the split, the recipe and its overrides."""
+    for option in (
+        click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]..."),
+        click.option(
+            "--device",
+            type=click.Choice(["cpu", "gpu"]),
+            default="cpu",
+            show_default=True,
+            help="What decodes and warps. Their pixels differ by a few grey levels.",
+        ),
+        click.option("--epoch", type=click.IntRange(0), default=0, show_default=True, help="Start at this epoch."),
+        click.option("--split", default="train", show_default=True, help="A labelled split."),
+        click.option("--cfg", "recipe", help="A recipe file or a shipped recipe's name.  [default: the defaults]"),
+        click.argument("folder", metavar="DIR_OR_URL"),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+def main() -> None:
+    """Look into the stream of training crops that a shard folder and a recipe give.
+
+    \b
+    python -m pipeline show shards/camvid --cfg camvid_enet --out crops.png
+    python -m pipeline check shards/camvid --cfg camvid_enet --json > here.json
+    python -m pipeline check shards/camvid --cfg camvid_enet --against here.json     (on another machine)
+    """
+
+
+@main.command()
+@_stream_options
+@click.option("--batches", type=click.IntRange(1), default=8, show_default=True, help="Global batches to make.")
+@click.option("--world", type=click.IntRange(1), default=1, show_default=True, help="Ranks to make and put together.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for --against.")
+@click.option(
+    "--against", type=click.Path(path_type=Path), help="Compare with an earlier --json: exit code 1 if they differ."
+)
+def check(
+    folder: str,
+    recipe: str | None,
+    split: str,
+    epoch: int,
+    device: str,
+    overrides: tuple[str, ...],
+    batches: int,
+    world: int,
+    as_json: bool,
+    against: Path | None,
+) -> int:
+    """Print digests of the stream: of an epoch's order, and of its first batches, stage by stage.
+
+    The stages are keys, random numbers (draws), geometry (matrices), stored files, images and labels; the first that
+    differs between two machines is where to look. On a CPU equal versions give equal digests, bit for bit, for any
+    number of ranks (--world 2 data.batch_size=4 is --world 1 data.batch_size=8), threads and prefetched batches.
+
+    \b
+    KEY=VALUE changes seed, data.batch_size, data.shuffle_window or a key of augment.
+    """
+    from pipeline import check as checking
+    from pipeline.recipe import load
+    from pipeline.shards import ShardSet
+
+    earlier = _read_json(against) if against else None
+    stream = load(recipe, overrides)
+    shards = ShardSet(folder, split)
+    found = checking.digest(shards, stream, batches, world=world, epoch=epoch, device=_device(device))
+    click.echo(json.dumps(found, indent=1) if as_json else checking.table(found))
+    if earlier is None:
+        return 0
+    differences = checking.compare(found, earlier)
+    for difference in differences:
+        click.echo(f"differs from {against}: {difference}", err=True)
+    if not differences:
+        both = min(len(found["batches"]), len(earlier["batches"]))
+        click.echo(f"equal to {against}: the order of the epoch and {both} batches", err=True)
+    return 1 if differences else 0
+
+
+@main.command()
+@_stream_options
+@click.option("-n", "count", type=click.IntRange(1), default=12, show_default=True, help="Crops.")
+@click.option("--out", type=click.Path(path_type=Path), default="crops.png", show_default=True, help="The picture.")
+def show(
+    folder: str,
+    recipe: str | None,
+    split: str,
+    epoch: int,
+    device: str,
+    overrides: tuple[str, ...],
+    count: int,
+    out: Path,
+) -> None:
+    """Draw the first crops of an epoch as the net sees them: image | label | both.
+
+    Each with its key, its magnification, angle, flip and blur. Padding, which the net sees in the mean colour and
+    labelled 255, is striped in the label.
+
+    \b
+    KEY=VALUE changes seed or a key of augment.
+    """
+    from pipeline import sheet
+    from pipeline.recipe import load
+    from pipeline.shards import ShardSet
+
+    if not out.parent.is_dir():
+        raise UserError(f"{out.parent} does not exist: make the folder, or give another --out")
+    stream = load(recipe, overrides)
+    shards = ShardSet(folder, split)
+    found = sheet.crops(shards, stream, count, epoch, _device(device))
+    try:
+        sheet.sheet(found, shards.manifest).save(out)
+    except ValueError as error:  # Pillow, of a suffix that it does not know
+        raise UserError(f"--out {out}: {error}; give a name that ends in .png") from error
+    click.echo(str(out))
+
+
+def _device(name: str) -> str:
+    """torch's name of the device. UserError when there is none."""
+    if name == "cpu":
+        return "cpu"
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UserError("--device gpu: torch finds no GPU here; use --device cpu")
+    return "cuda"
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(
+            f"--against {path} does not exist: make it with `pipeline check ... --json > {path}`"
+        ) from error
+    except (ValueError, IsADirectoryError) as error:
+        raise UserError(f"--against {path} is no JSON file ({error})") from error
+    if not isinstance(found, dict) or not isinstance(found.get("batches"), list):
+        raise UserError(f"--against {path} is no output of `pipeline check --json`")
+    return found
+
+
+if __name__ == "__main__":
+    run(main, "python -m pipeline")

@@ -1,0 +1,178 @@
+"""A digest of the stream, so that two machines, versions or numbers of ranks can be compared.
+
+Every batch has one digest per stage, in the order in which a sample comes to be: where two runs first differ says why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import platform
+from collections.abc import Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from ingest.errors import UserError
+from pipeline import geometry, plan
+from pipeline.batch import Batch
+from pipeline.loader import TrainLoader
+from pipeline.recipe import Stream
+from pipeline.shards import ShardSet
+
+PARTS = {
+    "keys": "the order of the samples",
+    "draws": "the random numbers",
+    "matrices": "the geometry (arithmetic, libm or numpy)",
+    "files": "the stored images and labels",
+    "images": "the images' pixels (decoder, warp or blur)",
+    "labels": "the labels' pixels (decoder or warp)",
+}
+_PACKAGES = ("numpy", "torch", "nvidia-dali-cuda120", "opencv-python-headless", "simplejpeg", "deflate")
+
+
+def digest(shards: ShardSet, stream: Stream, batches: int, *, world: int, epoch: int, device: str) -> dict[str, Any]:
+    """What the first `batches` global batches of an epoch are, as plain values.
+
+    `world` ranks are made one after another in this process and put back together. Keys of the result: `dataset`,
+    `recipe`, `versions`, `order` (of the epoch, hexadecimal), `batches` (each: epoch, position, and a digest per
+    `PARTS`) and `all` (one digest of it all). UserError when the split cannot be trained on.
+    """
+    facts = shards.manifest.split(shards.split)
+    ranks = [
+        # shuffle_window: the loader does not take it yet
+        TrainLoader(shards, stream.augment, stream.batch_size, seed=stream.seed, device=device, rank=rank, world=world)
+        for rank in range(world)
+    ]
+    first = ranks[0]
+    for loader in ranks:
+        loader.load_state_dict({"epoch": epoch, "position": 0, "fingerprint": loader.fingerprint()})
+    number_of = {key: number for number, key in enumerate(shards.keys)}
+    found = []
+    with contextlib.ExitStack() as stack:
+        streams = [stack.enter_context(contextlib.closing(iter(loader))) for loader in ranks]
+        for _ in range(batches):
+            here, position = first.epoch, first.position
+            made = [next(batches_of) for batches_of in streams]
+            samples = np.array([number_of[key] for batch in made for key in batch.keys])
+            found.append({"epoch": here, "position": position, **_parts(shards, stream, here, samples, made)})
+    order = plan.windowed_order(stream.seed, epoch, shards.counts, stream.shuffle_window)
+    result = {
+        "dataset": {
+            "name": shards.manifest.name,
+            "split": shards.split,
+            "samples": len(shards),
+            "shards": len(facts.shards),
+            "fingerprint": _hash(shard.sha256.encode() for shard in facts.shards),
+        },
+        "recipe": {**dataclasses.asdict(stream), "world": world, "epoch": epoch},
+        "versions": {"python": platform.python_version(), "machine": platform.machine(), **_versions()},
+        "order": _hash([order.astype("<i8").tobytes()]),
+        "batches": found,
+    }
+    result["all"] = _hash([json.dumps([result["order"], found]).encode()])
+    return json.loads(json.dumps(result))  # lists for tuples: as it comes back from a file
+
+
+def _parts(shards: ShardSet, stream: Stream, epoch: int, samples: np.ndarray, made: Sequence[Batch]) -> dict[str, str]:
+    draws = plan.draw(stream.seed, epoch, samples)
+    matrices = geometry.matrices(draws, shards.sizes_hw[samples], stream.augment)
+    labels = [batch.labels for batch in made]
+    return {
+        "keys": _hash(key.encode() + b"\n" for batch in made for key in batch.keys),
+        "draws": _hash(getattr(draws, name.name).astype("<f8").tobytes() for name in dataclasses.fields(draws)),
+        "matrices": _hash([matrices.astype("<f8").tobytes()]),
+        "files": _hash(content.tobytes() for i in samples for content in (shards.image(i), shards.label(i))),
+        "images": _hash(batch.images.permute(0, 2, 3, 1).cpu().numpy().tobytes() for batch in made),
+        "labels": _hash(label.cpu().numpy().tobytes() for label in labels if label is not None),
+    }
+
+
+def table(found: dict[str, Any]) -> str:
+    """The digest for people."""
+    dataset, recipe = found["dataset"], found["recipe"]
+    augment = ", ".join(f"{key} {value}" for key, value in recipe["augment"].items())
+    lines = [
+        f"dataset   {dataset['name']}, split {dataset['split']}: {dataset['samples']:,} samples "
+        f"in {dataset['shards']} shards, fingerprint {dataset['fingerprint']}",
+        f"stream    seed {recipe['seed']}, {recipe['world']} x {recipe['batch_size']} samples a batch, "
+        f"shuffle_window {recipe['shuffle_window']}",
+        f"augment   {augment}",
+        f"versions  {', '.join(f'{name} {value}' for name, value in found['versions'].items())}",
+        f"order     epoch {recipe['epoch']}: {found['order']}",
+        "",
+        "epoch position  " + "".join(f"{part:18}" for part in PARTS).rstrip(),
+    ]
+    lines += [
+        f"{batch['epoch']:5} {batch['position']:8}  " + "".join(f"{batch[part]:18}" for part in PARTS).rstrip()
+        for batch in found["batches"]
+    ]
+    return "\n".join([*lines, "", f"all       {found['all']}"])
+
+
+def compare(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    """Where two digests differ, the first cause first; an empty list: nowhere. UserError: `theirs` is no digest."""
+    try:
+        differences = [
+            f"{section}.{key}: {_value(ours[section], key)} here, {_value(theirs[section], key)} there"
+            for section in ("dataset", "recipe")
+            for key in _dotted(ours[section])
+            # Ranks and batch size only cut the stream: what counts is their product.
+            if key not in ("name", "world", "batch_size") and _value(ours[section], key) != _value(theirs[section], key)
+        ]
+        sizes = [found["recipe"]["world"] * found["recipe"]["batch_size"] for found in (ours, theirs)]
+        if sizes[0] != sizes[1]:
+            differences.append(f"global batch: {sizes[0]} samples here, {sizes[1]} there")
+        if ours["order"] != theirs["order"]:
+            differences.append("the order of the epoch differs")
+        for number, (mine, other) in enumerate(zip(ours["batches"], theirs["batches"], strict=False)):
+            parts = [part for part in PARTS if mine[part] != other[part]]
+            if parts:
+                what = "; ".join(PARTS[part] for part in parts)
+                differences.append(
+                    f"batch {number} (epoch {mine['epoch']}, position {mine['position']}) is the first to differ, "
+                    f"in {', '.join(parts)}: {what}"
+                )
+                break
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"the file to compare with is no output of `pipeline check --json` ({error})") from error
+    if differences:
+        differences += [
+            f"versions.{name}: {ours['versions'][name]} here, {theirs['versions'].get(name)} there"
+            for name in ours["versions"]
+            if ours["versions"][name] != theirs["versions"].get(name)
+        ]
+    return differences
+
+
+def _dotted(section: dict[str, Any]) -> list[str]:
+    return [
+        f"{key}.{inner}" if inner else key
+        for key, value in section.items()
+        for inner in (value if isinstance(value, dict) else [""])
+    ]
+
+
+def _value(section: dict[str, Any], dotted: str) -> Any:
+    for part in dotted.split("."):
+        section = section[part]
+    return section
+
+
+def _versions() -> dict[str, str]:
+    """Of what makes the pixels; what is not installed is left out."""
+    found = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def _hash(parts: Iterable[bytes]) -> str:
+    result = hashlib.sha256()
+    for part in parts:
+        result.update(part)
+    return result.hexdigest()[:16]
