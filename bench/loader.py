@@ -2,148 +2,233 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import statistics
-import subprocess
-import sys
 import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 from tqdm import tqdm
 
-from bench.measure import in_process
-from bench.rows import ROWS, TITLES, Setting
-from ingest import manifest, remote
+from bench import bounds, loaders, plots, report, scenes, tune
+from bench.measure import Facts, RowFailed, in_process
+from bench.setting import Setting
+from ingest import remote
 from ingest.errors import UserError, nearest, run
 from pipeline.augment import Augment
 from pipeline.loader import available_threads
+from pipeline.shards import ShardSet
 from train import config, provenance
 
 
-def compare(rows: list[str], setting: Setting, seconds: float, repeats: int) -> dict[str, list[dict[str, float]]]:
-    """Measures the rows in turn, `repeats` times round, so that a noisy machine hurts all alike."""
-    found: dict[str, list[dict[str, float]]] = {row: [] for row in rows}
-    for row in tqdm(rows * repeats, desc="bench.loader", unit="row", leave=False, dynamic_ncols=True, disable=None):
-        found[row].append(in_process(row, setting, seconds))
+@dataclass(frozen=True)
+class Case:
+    """One dataset to measure on."""
+
+    title: str
+    folder: str
+    augment: Augment
+    real: str = ""
+
+
+def compare(rows: list[str], setting: Setting, seconds: float, repeats: int, title: str) -> dict[str, list[Facts]]:
+    """Measures the rows in turn, `repeats` times round, so that a noisy machine hurts all alike.
+
+    A row whose process dies is told of and left out.
+    """
+    found: dict[str, list[Facts]] = {row: [] for row in rows}
+    with tqdm(total=len(rows) * repeats, desc=title, unit="row", leave=False, dynamic_ncols=True, disable=None) as bar:
+        for _ in range(repeats):
+            for row in list(found):
+                bar.set_postfix_str(row)
+                try:
+                    found[row].append(in_process(row, setting, seconds))
+                except RowFailed as error:
+                    click.echo(f"warning: {error}", err=True)
+                    del found[row]
+                bar.update()
+    if not found:
+        raise RuntimeError("every row failed, see above")
     return found
 
 
-def summarise(found: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """Medians over the repeats, the spread (max - min) of the speed, and the ratios to the limit and to `opencv`."""
-    table = {}
-    for row, repeats in found.items():
-        speeds = [repeat["images_per_second"] for repeat in repeats]
-        table[row] = {key: statistics.median(repeat[key] for repeat in repeats) for key in repeats[0]}
-        table[row]["spread"] = max(speeds) - min(speeds)
-    for facts in table.values():
-        if "decode" in table:
-            facts["share_of_limit"] = facts["images_per_second"] / table["decode"]["images_per_second"]
-        if "opencv" in table:
-            facts["times_opencv"] = facts["images_per_second"] / table["opencv"]["images_per_second"]
-    return table
+def describe(case: Case, shards: ShardSet, setting: Setting, seconds: float, repeats: int) -> str:
+    """The lines above a table: what was measured, on what."""
+    samples = range(len(shards))
+    images = np.mean([shards.image(sample).size for sample in samples]) / 1000
+    labels = np.mean([shards.label(sample).size for sample in samples]) / 1000
+    height, width = np.median(shards.sizes_hw, axis=0).astype(int)
+    real = f" ({case.real})" if case.real else ""
+    crop = setting.augment.crop
+    return (
+        f"{case.title}: {len(shards)} images of {width}x{height}, {images:.0f} kB each, labels {labels:.0f} kB{real}\n"
+        f"crop {crop[1]}x{crop[0]}, batch {setting.batch}, {setting.threads} threads, {setting.device}; "
+        f"medians of {repeats} x {seconds:g} s"
+    )
 
 
-def render(table: dict[str, dict[str, float]], setting: Setting) -> str:
-    """The table for a terminal."""
-    megapixels = setting.augment.crop[0] * setting.augment.crop[1] / 1e6
-    width = max(len(TITLES[row]) for row in table)
-    head = f"{'':<{width}}  images/s  +-spread     MP/s  of limit  x opencv  CPU ms/image  peak MB"
-    lines = [head]
-    for row, facts in table.items():
-        share, times = facts.get("share_of_limit"), facts.get("times_opencv")
-        pixels = "       -" if row == "decode" else f"{facts['images_per_second'] * megapixels:8.1f}"
-        lines.append(
-            f"{TITLES[row]:<{width}}  {facts['images_per_second']:8.1f}  {facts['spread']:8.1f} {pixels}  "
-            + (f"{share:8.2f}  " if share else f"{'-':>8}  ")
-            + (f"{times:8.2f}  " if times else f"{'-':>8}  ")
-            + f"{1000 * facts['cpu_seconds_per_image']:12.2f}  {facts['peak_mb']:7.0f}"
-        )
-    return "\n".join(lines)
+@contextlib.contextmanager
+def cases(folder: str | None, sizes: list[str], keep: Path | None, augment: Augment | None) -> Iterator[Iterator[Case]]:
+    """What to measure on: the folder given, or scenes, each size drawn when its turn comes."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
+        if folder is not None:
+            path = str(remote.stage(folder)) if remote.is_url(folder) else folder
+            yield iter([Case(folder, path, augment or Augment())])
+            return
+
+        def drawn() -> Iterator[Case]:
+            for name in sizes:
+                size = scenes.SIZES[name]
+                click.echo(f"drawing scenes: {size.title}", err=True)
+                path = scenes.make(name, keep or Path(temporary))
+                yield Case(f"street scenes, {size.title}", str(path), augment or size.augment, size.real)
+
+        yield drawn()
 
 
-def make_scenes(folder: Path, size: str, count: int) -> Path:
-    """Procedural scenes as shards, for a bench without data of one's own."""
-    raw, shards = folder / "raw", folder / "shards"
-    ingest = [sys.executable, "-m", "ingest"]
-    scenes = ["scenes", str(raw), "--layout", "folder", "--size", size, "--train", str(count), "--val", "1"]
-    for arguments in (scenes, ["folder", str(raw), "--spec", str(raw / "dataset.yaml"), "--out", str(shards)]):
-        done = subprocess.run([*ingest, *arguments], capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(f"python -m ingest {' '.join(arguments)} failed:\n{done.stderr[-2000:]}")
-    return shards
-
-
-@click.command(context_settings={"max_content_width": 110})
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.argument("folder", required=False, metavar="[DIR]")
-@click.option("--cfg", "recipe", help="Take crop, augmentation and batch size from a recipe.")
+@click.option("--cfg", "recipe", help="Take crop, augmentation, batch size and prefetch from a recipe.")
 @click.option("--split", default="train", show_default=True)
 @click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True)
-@click.option("--rows", help=f"Comma-separated: {', '.join(ROWS)}.  [default: all]")
+@click.option("--rows", help=f"Comma-separated names, or all; see below.  [default: {','.join(loaders.DEFAULT)}]")
+@click.option("--sizes", help=f"Scenes to draw without DIR: {', '.join(scenes.SIZES)}.  [default: all]")
+@click.option("--scenes", "keep", type=click.Path(path_type=Path), help="Keep the scenes there, and use them again.")
 @click.option("--batch", type=click.IntRange(1), help="Images a batch.  [default: the recipe's, or 8]")
 @click.option("--threads", type=click.IntRange(1), help="Threads or workers of every row.  [default: all cores]")
-@click.option("--seconds", type=click.FloatRange(0.1), default=5.0, show_default=True, help="Per row and repeat.")
+@click.option("--seconds", type=click.FloatRange(0.1), default=2.0, show_default=True, help="Per row and repeat.")
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Rounds; medians are shown.")
+@click.option("--tune", "tunes", is_flag=True, help="Search threads, prefetch and batch split for segrail instead.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write every measurement, with provenance.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw the bars into this PNG.")
 def command(
     folder: str | None,
     recipe: str | None,
     split: str,
     device: str,
     rows: str | None,
+    sizes: str | None,
+    keep: Path | None,
     batch: int | None,
     threads: int | None,
     seconds: float,
     repeats: int,
+    tunes: bool,
     json_path: Path | None,
+    plot: Path | None,
 ) -> None:
-    """Compare loaders on the same shards, crop and cores.
+    """Compare loaders on the same shards, crop, augmentations and cores, and say what bounds ours.
 
-    DIR is a shard folder; without it the bench makes 500x375 street scenes of its own. Each row runs in a process of
-    its own, in turn with the others.
+    DIR is a shard folder (or a URL). Without it the bench draws street scenes of its own, of VOC's and Cityscapes'
+    size, and gives a table for each; with the defaults that takes about six minutes on two cores, `--sizes voc` two.
+
+    \b
+    python -m bench.loader shards/voc --cfg my.yaml --json out.json --plot out.png
+    python -m bench.loader --sizes cityscapes-jpeg --rows decode,ours,opencv
+    python -m bench.loader shards/voc --cfg my.yaml --tune
+
+    \b
+    Rows:
+      read            copying every byte of the files, nothing else
+      decode          DALI decoding image and label whole: the limit that shares are of
+      ours            segrail
+      dali            DALI's readers.webdataset and its resize, rotate, crop, flip and blur
+      opencv          torch DataLoader, PIL and OpenCV step by step, float32: the predecessor's way
+      torchvision     webdataset library, torchvision v2 transforms, torch DataLoader
+      ours-no-scale, ours-no-rotate, ours-no-flip, ours-no-blur, ours-no-augment
+                      segrail without one of them, or all: what each costs (in --rows all)
+
+    Each row runs in a process of its own, in turn with the others. Columns: median images/s and the spread of the
+    repeats; megapixels/s of crop; the share of `decode`; how many times `opencv`; CPU time and peak memory of all the
+    row's processes (pages that processes share are counted in each).
     """
     import torch
 
-    chosen = rows.split(",") if rows else list(ROWS)
-    for row in chosen:
-        if row not in ROWS:
-            raise UserError(f"--rows names {row!r}{nearest(row, ROWS)}")
+    chosen = _names("--rows", rows, list(loaders.DEFAULT), loaders.ROWS)
+    sizes_chosen = _names("--sizes", sizes, list(scenes.SIZES), scenes.SIZES)
     if device == "gpu" and not torch.cuda.is_available():
         raise UserError("--device gpu: this machine shows no GPU; use --device cpu")
+    for option, path in (("--json", json_path), ("--plot", plot)):
+        if path is not None and not path.parent.is_dir():
+            raise UserError(f"{option} {path}: the folder {path.parent} does not exist")
     place = "gpu" if device == "gpu" or (device == "auto" and torch.cuda.is_available()) else "cpu"
     parsed = config.load(recipe) if recipe else None
-    augment = parsed.augment if parsed else Augment()
-    with tempfile.TemporaryDirectory() as scratch:
-        if folder is None:
-            click.echo("no DIR: making 500x375 street scenes")
-            folder = str(make_scenes(Path(scratch), "375x500", 64))
-        elif remote.is_url(folder):
-            folder = str(remote.stage(folder))
-        facts = manifest.load(folder).split(split)
-        size = batch or (parsed.data.batch_size if parsed else 8)
-        if facts.samples < size:
-            raise UserError(f"split {split!r} has {facts.samples} samples, fewer than a batch of {size}: lower --batch")
-        setting = Setting(folder, split, augment, size, threads or available_threads(), place)
-        found = compare(chosen, setting, seconds, repeats)
-    table = summarise(found)
-    height, width = facts.image_size.get("median", ["?", "?"])
-    click.echo(
-        f"{manifest.load(folder).name if Path(folder).exists() else 'street scenes'}, median {width}x{height}, "
-        f"crop {augment.crop[1]}x{augment.crop[0]}, batch {size}, {setting.threads} threads, {place}; "
-        f"medians of {repeats} x {seconds:g} s"
-    )
-    click.echo(render(table, setting))
+    tables: dict[str, Any] = {}
+    charts = []
+    with cases(folder, sizes_chosen, keep, parsed.augment if parsed else None) as todo:
+        for case in todo:
+            shards = ShardSet(case.folder, split)
+            size = batch or (parsed.data.batch_size if parsed else 8)
+            if not shards.labeled:
+                raise UserError(f"split {split!r} of {case.folder} has no labels: give --split a labelled one")
+            if len(shards) < size:
+                raise UserError(
+                    f"split {split!r} has {len(shards)} samples, fewer than a batch of {size}: lower --batch"
+                )
+            prefetch = parsed.data.prefetch if parsed else 2
+            setting = Setting(case.folder, split, case.augment, size, threads or available_threads(), place, prefetch)
+            if tunes:
+                tables[case.title] = _tune(case, setting, seconds, repeats)
+                continue
+            runnable = []
+            for row in chosen:
+                if why := loaders.obstacle(row, shards.manifest.channels):
+                    click.echo(f"row {row!r} is left out: {why}", err=True)
+                else:
+                    runnable.append(row)
+            found = compare(runnable, setting, seconds, repeats, case.title)
+            table = report.summarise(found)
+            sentence = bounds.sentence(table, setting.threads, place)
+            head = describe(case, shards, setting, seconds, repeats)
+            click.echo("\n".join(filter(None, [head, report.render(table, setting), sentence, report.costs(table)])))
+            click.echo()
+            tables[case.title] = {
+                "setting": asdict(setting),
+                "data": {"header": head, "samples": len(shards)},
+                "rows": table,
+                "repeats": found,
+                "bound": sentence,
+            }
+            charts.append(report.chart(case.title, table))
     if json_path:
-        facts_out: dict[str, Any] = {
-            "setting": {"augment": augment.__dict__, "batch": size, "threads": setting.threads, "device": place},
-            "data": {"folder": folder, "samples": facts.samples, "image_size": facts.image_size},
-            "rows": table,
-            "repeats": found,
-            "versions": provenance.versions(),
-        }
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(json.dumps(facts_out, indent=1) + "\n")
+        facts = {"tables": tables, "versions": provenance.versions()}
+        json_path.write_text(json.dumps(facts, indent=1) + "\n")
+    if plot and charts:
+        plots.draw(charts, plot)
+
+
+def _tune(case: Case, setting: Setting, seconds: float, repeats: int) -> dict[str, Any]:
+    with tqdm(desc=f"tune: {case.title}", unit="setting", leave=False, dynamic_ncols=True, disable=None) as bar:
+
+        def measure(candidate: Setting) -> float:
+            bar.update()
+            return in_process("ours", candidate, seconds)["images_per_second"]
+
+        chosen, tried = tune.tune(setting, setting.threads, repeats, measure)
+    click.echo(f"{case.title}, {setting.device}, medians of {repeats} x {seconds:g} s\n{tune.render(tried)}")
+    lines = tune.recipe_lines(chosen, setting.batch)
+    note = "" if setting.device == "gpu" else "   # beside a net on the same CPU, see `python -m bench.train`"
+    click.echo(f"\nfor the recipe:{note}\n{lines}\n")
+    return {
+        "tried": [{**asdict(one.setting), "images_per_second": one.images_per_second} for one in tried],
+        "recipe": lines,
+    }
+
+
+def _names(option: str, given: str | None, default: list[str], known: Any) -> list[str]:
+    if given is None:
+        return default
+    if given == "all":
+        return list(known)
+    names = [name.strip() for name in given.split(",")]
+    for name in names:
+        if name not in known:
+            raise UserError(f"{option} names {name!r}{nearest(name, [*known, 'all'])}")
+    return list(dict.fromkeys(names))
 
 
 if __name__ == "__main__":

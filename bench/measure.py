@@ -1,4 +1,4 @@
-"""Measures one row in a process of its own: `python -m bench.measure < setting.json` prints one line of JSON.
+"""Measures one row in a process of its own: `python -m bench.measure < order.json` prints one line of JSON.
 
 A process each, because forking loader workers after DALI's threads have started can deadlock, and so that memory and
 CPU time are the row's own.
@@ -7,87 +7,91 @@ CPU time are the row's own.
 from __future__ import annotations
 
 import json
-import os
-import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from bench.rows import ROWS, Setting
+from bench import loaders, process
+from bench.setting import Setting
 
 WARM_UP = 1.0  # seconds: workers started, caches warm
+STAGES_OF = "ours"  # the row whose CPU time is split into stages
+
+Facts = dict[str, float]
 
 
-def measure(row: str, setting: Setting, seconds: float) -> dict[str, float]:
-    """Runs a row for `seconds` after a warm-up -> images/s, CPU-seconds an image, peak memory in MB (all processes)."""
-    batches = ROWS[row](setting)
+class RowFailed(RuntimeError):
+    """A row's process died; the message is its last words."""
+
+
+def measure(name: str, setting: Setting, seconds: float) -> Facts:
+    """Runs a row for `seconds` after a warm-up.
+
+    images_per_second; cpu_seconds_per_image and peak_mb of all its processes; busy_cores; first_images_per_second, of
+    the warm-up; for `ours` also read_, decode_, warp_ and rest_seconds, CPU an image; gpu_mb where there is one.
+    """
+    batches = loaders.start(name, setting)
+    free = _free_gpu_mb(setting)
     next(batches)
-    end = time.perf_counter() + min(WARM_UP, seconds)
-    while time.perf_counter() < end:
-        next(batches)
-    cpu, start, images = _cpu_seconds(), time.perf_counter(), 0
-    while (now := time.perf_counter()) < start + seconds or not images:
-        images += next(batches)
+    first = _run(batches, min(WARM_UP, seconds), 1)
+    cpu = process.cpu_seconds()
+    # Workers that started together end together: only whole rounds of them are a fair count.
+    found = _run(batches, seconds, setting.threads)
+    cpu = process.cpu_seconds() - cpu
+    images, took = found
+    facts = {
+        "images_per_second": images / took,
+        "cpu_seconds_per_image": cpu / images,
+        "busy_cores": cpu / took,
+        "first_images_per_second": first[0] / first[1],
+        "peak_mb": process.peak_mb(),
+    }
     if setting.device == "gpu":
-        import torch
-
-        torch.cuda.synchronize()
-        now = time.perf_counter()
-    cpu = _cpu_seconds() - cpu
-    return {"images_per_second": images / (now - start), "cpu_seconds_per_image": cpu / images, "peak_mb": _peak_mb()}
+        facts["gpu_mb"] = free - _free_gpu_mb(setting)
+    if name == STAGES_OF:
+        facts |= _stages(batches, min(2.0, seconds))
+    return facts
 
 
-def in_process(row: str, setting: Setting, seconds: float) -> dict[str, float]:
-    """`measure` in a fresh process. RuntimeError with its last words when it dies."""
-    order = json.dumps({"row": row, "seconds": seconds, "setting": asdict(setting)})
+def in_process(name: str, setting: Setting, seconds: float) -> Facts:
+    """`measure` in a fresh process. RowFailed with its last words when it dies."""
+    order = json.dumps({"row": name, "seconds": seconds, "setting": asdict(setting)})
     done = subprocess.run([sys.executable, "-m", "bench.measure"], input=order, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"row {row!r} failed:\n{done.stderr[-2000:]}")
+        words = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise RowFailed(f"row {name!r} failed: {words[-1]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _children() -> list[int]:
-    mine = str(os.getpid())
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        if fields[1] == mine:
-            found.append(int(stat.parent.name))
-    return found
+def _run(batches: Iterator[int], seconds: float, rounds_of: int) -> tuple[int, float]:
+    """(images, seconds): for at least `seconds`, and a multiple of `rounds_of` batches."""
+    start, images, count = time.perf_counter(), 0, 0
+    while (now := time.perf_counter()) < start + seconds or not images or count % rounds_of:
+        images += next(batches)
+        count += 1
+    return images, now - start
 
 
-def _cpu_seconds() -> float:
-    """User and system time of this process and its living children."""
-    own = resource.getrusage(resource.RUSAGE_SELF)
-    ticks = 0
-    for child in _children():
-        try:
-            fields = Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        ticks += int(fields[11]) + int(fields[12])
-    return own.ru_utime + own.ru_stime + ticks / os.sysconf("SC_CLK_TCK")
+def _stages(batches: Iterator[int], seconds: float) -> Facts:
+    from bench.stages import Stages
+
+    with Stages() as stages:
+        images, _ = _run(batches, seconds, 1)
+    return {f"{stage}_seconds": spent / images for stage, spent in stages.seconds.items()}
 
 
-def _peak_mb() -> float:
-    """Peak resident memory of this process and its living children together, MB."""
-    total = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    for child in _children():
-        try:
-            status = Path(f"/proc/{child}/status").read_text()
-        except OSError:
-            continue
-        peak = [line for line in status.splitlines() if line.startswith("VmHWM")]
-        total += int(peak[0].split()[1]) / 1024 if peak else 0
-    return total
+def _free_gpu_mb(setting: Setting) -> float:
+    if setting.device != "gpu":
+        return 0.0
+    import torch
+
+    torch.cuda.synchronize()
+    return torch.cuda.mem_get_info()[0] / 2**20
 
 
 def _main() -> None:

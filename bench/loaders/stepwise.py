@@ -1,14 +1,9 @@
-"""The loaders that `bench.loader` compares: each yields the size of one batch after another, for ever.
-
-All read the same shard folder and make the same augmentations (scale, rotation, crop, flip, blur) at the same crop.
-"""
+"""The predecessor's way: a torch DataLoader whose workers go step by step in float32 with OpenCV."""
 
 from __future__ import annotations
 
-import itertools
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from io import BytesIO
 
 import cv2
@@ -18,70 +13,28 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from bench.setting import Setting
 from pipeline.augment import Augment
-from pipeline.feed import Feed, Request
-from pipeline.graph import decode_graph
-from pipeline.loader import TrainLoader
 from pipeline.shards import ShardSet
 
-
-@dataclass(frozen=True)
-class Setting:
-    """What every row is given."""
-
-    folder: str
-    split: str
-    augment: Augment
-    batch: int
-    threads: int
-    device: str
-
-
-def decode(setting: Setting) -> Iterator[int]:
-    """DALI decodes image and label, nothing else: the limit of any loader on these files."""
-    shards = ShardSet(setting.folder, setting.split)
-    backend, device_id = ("gpu", 0) if setting.device == "gpu" else ("cpu", None)
-    samples = itertools.cycle(range(len(shards)))
-    requests = (Request(np.array(list(itertools.islice(samples, setting.batch)))) for _ in itertools.count())
-    with Feed(
-        shards,
-        requests,
-        lambda request: (
-            [shards.image(sample) for sample in request.samples],
-            [shards.label(sample) for sample in request.samples],
-        ),
-    ) as feed:
-        pipe = decode_graph(
-            feed.source,
-            backend,  # type: ignore[arg-type]
-            setting.batch,
-            setting.threads,
-            2,
-            device_id,
-            channels=shards.manifest.channels,
-        )
-        for request, _ in feed.run(pipe):
-            yield len(request.samples)
-
-
-def ours(setting: Setting) -> Iterator[int]:
-    """segrail's TrainLoader: DALI decode, one composed warp a sample, uint8 batches."""
-    device = "cuda" if setting.device == "gpu" else "cpu"
-    shards = ShardSet(setting.folder, setting.split)
-    loader = TrainLoader(shards, setting.augment, setting.batch, device=device, threads=setting.threads)
-    for batch in loader:
-        yield len(batch.keys)
+Pair = tuple[torch.Tensor, torch.Tensor]
 
 
 def opencv(setting: Setting) -> Iterator[int]:
-    """The predecessor's way: a torch DataLoader whose workers go step by step in float32 with OpenCV.
+    """The sizes of the batches that `batches` makes."""
+    for images, _ in batches(setting):
+        yield len(images)
 
-    PIL decodes; longer side resized to base_size x 0.5..2, rotation on that canvas, padding, crop, flip, 3x3 blur, then
-    ToTensor and Normalize; float32 NCHW batches and int64 labels.
+
+def batches(setting: Setting) -> Iterator[Pair]:
+    """Images float32 [B, 3, h, w], normalised, and labels int64 [B, h, w], on the device, epoch after epoch.
+
+    PIL decodes; longer side resized to base_size x U(scale), rotation on that canvas, padding, crop, flip, blur, then
+    ToTensor and Normalize.
     """
     shards = ShardSet(setting.folder, setting.split)
     loader = DataLoader(
-        _StepByStep(shards, setting.augment),
+        StepByStep(shards, setting.augment),
         batch_size=setting.batch,
         shuffle=True,
         num_workers=setting.threads,
@@ -93,18 +46,12 @@ def opencv(setting: Setting) -> Iterator[int]:
         for images, labels in loader:
             if setting.device == "gpu":
                 images, labels = images.cuda(non_blocking=True), labels.cuda(non_blocking=True)
-            yield len(images)
+            yield images, labels
 
 
-ROWS: dict[str, Callable[[Setting], Iterator[int]]] = {"decode": decode, "ours": ours, "opencv": opencv}
-TITLES = {
-    "decode": "DALI decode only (the limit)",
-    "ours": "segrail",
-    "opencv": "torch DataLoader + OpenCV, step by step",
-}
+class StepByStep(Dataset):
+    """One sample of a split, augmented: image float32 [3, h, w], label int64 [h, w]."""
 
-
-class _StepByStep(Dataset):
     def __init__(self, shards: ShardSet, augment: Augment) -> None:
         self._shards, self._augment = shards, augment
         facts = shards.manifest
@@ -116,7 +63,7 @@ class _StepByStep(Dataset):
     def __len__(self) -> int:
         return len(self._shards)
 
-    def __getitem__(self, sample: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitem__(self, sample: int) -> Pair:
         image = np.asarray(Image.open(BytesIO(self._shards.image(sample).tobytes())).convert("RGB"), dtype=np.float32)
         label = np.asarray(Image.open(BytesIO(self._shards.label(sample).tobytes())), dtype=np.int32)
         image, label = self._steps(image, label)

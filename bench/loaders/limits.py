@@ -1,0 +1,72 @@
+"""What no loader can be faster than: reading the bytes, and decoding them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from nvidia.dali import Pipeline, fn, types
+
+from bench.setting import Setting
+from pipeline import plan
+from pipeline.shards import ShardSet
+
+
+def read(setting: Setting) -> Iterator[int]:
+    """Every byte of image and label copied out of the mapped tars, in an epoch's random order.
+
+    The first time round this is the disk's speed (or the page cache's, where the files were read lately), later the
+    memory's.
+    """
+    shards = ShardSet(setting.folder, setting.split)
+
+    def copy(sample: int) -> int:
+        return shards.image(sample).copy().size + shards.label(sample).copy().size
+
+    with ThreadPoolExecutor(setting.threads) as pool:
+        for samples in _batches(len(shards), setting.batch):
+            list(pool.map(copy, samples))
+            yield len(samples)
+
+
+def decode(setting: Setting) -> Iterator[int]:
+    """DALI decodes image and label, whole, and nothing else."""
+    shards = ShardSet(setting.folder, setting.split)
+    batches = _batches(len(shards), setting.batch)
+    files = shards.manifest.channels == 3
+
+    def source() -> tuple[list[Any], list[Any]]:
+        samples = next(batches)
+        return [shards.image(sample) for sample in samples], [shards.label(sample) for sample in samples]
+
+    pipe = Pipeline(
+        batch_size=setting.batch,
+        num_threads=setting.threads,
+        device_id=0 if setting.device == "gpu" else None,
+        prefetch_queue_depth=setting.prefetch,
+        exec_dynamic=True,
+    )
+    device = "mixed" if setting.device == "gpu" else "cpu"
+    with pipe:
+        images, labels = fn.external_source(
+            source=source, num_outputs=2, batch=True, no_copy=True, dtype=types.UINT8, ndim=[1 if files else 3, 1]
+        )
+        if files:
+            images = fn.decoders.image(images, device=device, output_type=types.RGB, adjust_orientation=False)
+        labels = fn.decoders.image(labels, device=device, output_type=types.GRAY, adjust_orientation=False)
+        pipe.set_outputs(images, labels)
+    pipe.build()
+    while True:
+        pipe.run()
+        yield setting.batch
+
+
+def _batches(count: int, batch: int) -> Iterator[list[int]]:
+    """Whole batches of epochs in random orders."""
+    for epoch in itertools.count():
+        order = np.asarray(plan.order(0, epoch, count))
+        for first in range(0, count - batch + 1, batch):
+            yield order[first : first + batch].tolist()

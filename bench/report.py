@@ -1,0 +1,85 @@
+"""bench.loader's table: medians, ratios, and how they are shown."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+from bench.loaders import ROWS
+from bench.plots import Bar, Chart
+from bench.setting import Setting
+
+Facts = dict[str, float]
+_NO_CROP = ("read", "decode")  # rows that make no crops
+
+
+def summarise(found: Mapping[str, Sequence[Facts]]) -> dict[str, Facts]:
+    """Medians over the repeats, low and high and spread (high - low) of the speed, ratios to `decode` and `opencv`."""
+    table: dict[str, Facts] = {}
+    for row, repeats in found.items():
+        speeds = [repeat["images_per_second"] for repeat in repeats]
+        table[row] = {key: statistics.median(repeat[key] for repeat in repeats) for key in repeats[0]}
+        table[row] |= {"low": min(speeds), "high": max(speeds), "spread": max(speeds) - min(speeds)}
+    for facts in table.values():
+        for ratio, row in (("share_of_limit", "decode"), ("times_opencv", "opencv")):
+            if row in table:
+                facts[ratio] = facts["images_per_second"] / table[row]["images_per_second"]
+    return table
+
+
+def render(table: Mapping[str, Facts], setting: Setting) -> str:
+    """The table for a terminal."""
+    megapixels = setting.augment.crop[0] * setting.augment.crop[1] / 1e6
+    width = max(len(ROWS[row].title) for row in table)
+    gpu = any("gpu_mb" in facts for facts in table.values())
+    head = f"{'':<{width}}  images/s  spread     MP/s  of limit  x opencv  CPU ms/image  peak MB"
+    lines = [head + ("  GPU MB" if gpu else "")]
+    for row, facts in table.items():
+        speed = facts["images_per_second"]
+        cells = [
+            f"{ROWS[row].title:<{width}}",
+            f"{speed:8.1f}",
+            f"{facts['spread'] / speed:6.0%}",
+            f"{'-':>7}" if row in _NO_CROP else f"{speed * megapixels:7.1f}",
+            _ratio(facts.get("share_of_limit")),
+            _ratio(facts.get("times_opencv")),
+            f"{1000 * facts['cpu_seconds_per_image']:12.2f}",
+            f"{facts['peak_mb']:7.0f}",
+        ]
+        lines.append("  ".join(cells) + (f"  {facts.get('gpu_mb', 0):6.0f}" if gpu else ""))
+    return "\n".join(lines)
+
+
+def costs(table: Mapping[str, Facts]) -> str:
+    """What each augmentation costs, of the rows that leave one out; empty when there are none."""
+    if "ours" not in table:
+        return ""
+    cpu = table["ours"]["cpu_seconds_per_image"]
+    parts = [
+        f"{row.removeprefix('ours-no-')} {1000 * (cpu - facts['cpu_seconds_per_image']):+.2f}"
+        for row, facts in table.items()
+        if row.startswith("ours-no-")
+    ]
+    return f"CPU ms an image of each augmentation (augment: all of them): {', '.join(parts)}." if parts else ""
+
+
+def chart(title: str, table: Mapping[str, Facts]) -> Chart:
+    """The bars of a table, without `read`, whose bar would dwarf the others."""
+    bars = [
+        Bar(
+            ROWS[row].title,
+            facts["images_per_second"],
+            facts["low"],
+            facts["high"],
+            f"x {facts['times_opencv']:.1f}" if "times_opencv" in facts else "",
+            ours=row == "ours",
+        )
+        for row, facts in table.items()
+        if row != "read" or len(table) == 1
+    ]
+    note = "; x: times the torch DataLoader + OpenCV" if "opencv" in table else ""
+    return Chart(title, f"images/s, median and range of the repeats{note}", bars)
+
+
+def _ratio(value: float | None) -> str:
+    return f"{'-':>8}" if value is None else f"{value:8.2f}"
