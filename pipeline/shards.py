@@ -14,6 +14,8 @@ from ingest.errors import UserError
 
 Bytes = NDArray[np.uint8]
 
+_HEADER = 512  # bytes of a tar member's header, before its data
+
 
 @dataclass(frozen=True)
 class _Member:
@@ -56,8 +58,8 @@ class ShardSet:
                 )
             self._tars.append(_map(self.folder / f"{shard.name}.tar", shard.bytes))
             for sample, files in zip(record.samples, members, strict=True):
-                image = _find(files, f"{sample.key}.{sample.image_ext}", shard.name)
-                label = _find(files, f"{sample.key}.seg.png", shard.name) if self.labeled else None
+                image = _find(files, f"{sample.key}.{sample.image_ext}", shard)
+                label = _find(files, f"{sample.key}.seg.png", shard) if self.labeled else None
                 self._samples.append((number, image, label))
                 self.keys.append(sample.key)
                 sizes.append((sample.height, sample.width))
@@ -99,8 +101,8 @@ class ShardSet:
 
     def _view(self, shard: int, member: _Member) -> Bytes:
         tar = self._tars[shard]
-        # The header's name, 512 bytes before the data, costs nothing to check and catches an index of another tar.
-        header = member.offset - 512
+        # The name in the header before the data costs nothing to check and catches an index of another tar.
+        header = member.offset - _HEADER
         if tar[header : header + len(member.name) + 1] != member.name.encode() + b"\0":
             name = self.manifest.split(self.split).shards[shard].name
             raise UserError(
@@ -142,7 +144,14 @@ def _map(path: Path, expected: int) -> mmap.mmap:
         raise UserError(f"{path} is missing: restore it or ingest the dataset again") from error
 
 
-def _find(files: dict[str, _Member], name: str, shard: str) -> _Member:
+def _find(files: dict[str, _Member], name: str, shard: manifest.Shard) -> _Member:
+    """The member of that name. UserError when the index has none, or places it where the tar has no room for it."""
     if name not in files:
-        raise UserError(f"{shard}.idx has no {name!r}, {shard}.json does: ingest the dataset again")
-    return files[name]
+        raise UserError(f"{shard.name}.idx has no {name!r}, {shard.name}.json does: ingest the dataset again")
+    member = files[name]
+    if member.offset < _HEADER or member.size < 1 or member.offset + member.size > shard.bytes:
+        raise UserError(
+            f"{shard.name}.idx puts {name!r} at bytes {member.offset}..{member.offset + member.size} of a tar of "
+            f"{shard.bytes}: ingest the dataset again"
+        )
+    return member
