@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import deflate
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -18,7 +19,7 @@ from ingest.matfile import label_of
 
 Color = tuple[int, int, int]
 Raw = NDArray[np.uint8] | NDArray[np.uint16]
-_PNG_DEPTH = 24  # offset of the bit depth in a PNG's header; the colour type follows it
+_PNG_DEPTH = 24  # offset of the bit depth in a PNG's header
 
 
 @dataclass(frozen=True)
@@ -63,15 +64,14 @@ def normalise(
 ) -> tuple[bytes, NDArray[np.uint8], NDArray[np.int64]]:
     """A mask file -> (its mode-L PNG, ids uint8 [H, W], pixels per id int64 [256]).
 
-    A mask that already is such a PNG goes through byte for byte. Raises UserError on a broken file, or a value
-    or a colour without a class.
+    Raises UserError on a broken file, or a value or a colour without a class.
     """
     image = None if name.endswith(".mat") else decode_image(data, name)
     if image is not None and image.mode in ("RGB", "RGBA"):
-        ids, ready = _from_colors(image, name, mapping), False
+        ids = _from_colors(image, name, mapping)
         counts = count_values(ids)
     else:
-        raw, plain = (label_of(data, name), False) if image is None else _indices(image, data, name)
+        raw = label_of(data, name) if image is None else _indices(image, data, name)
         table = mapping.lut()
         raw_counts = count_values(raw)
         present = np.flatnonzero(raw_counts)
@@ -84,11 +84,10 @@ def normalise(
                 f"{_ranges(key for key, train in mapping.ids.items() if train != IGNORE)}: "
                 "correct the mask, or map the value to a class or to ignore"
             )
-        ready = plain and bool((table[present] == present).all())
-        ids = raw.astype(np.uint8, copy=False) if ready else table.astype(np.uint8)[raw]
+        ids = table.astype(np.uint8)[raw]
         counts = np.zeros(256, np.int64)
         np.add.at(counts, table[present], raw_counts[present])
-    return (data if ready else encode(ids)), ids, counts
+    return encode(ids), ids, counts
 
 
 def count_values(values: Raw) -> NDArray[np.int64]:
@@ -101,16 +100,14 @@ def count_values(values: Raw) -> NDArray[np.int64]:
 def encode(ids: NDArray[np.uint8]) -> bytes:
     """uint8 [H, W] -> a mode-L PNG (PNG specification, third edition).
 
-    By hand: rows less the row above (filter Up) are nearly all zero in a mask, and zlib's run-length strategy takes
-    a third of the time of Pillow's encoder then, for half the bytes (measured on Cityscapes masks).
+    By hand, for the reader's sake: rows without a filter are pixels as soon as they are inflated, and libdeflate
+    inflates and deflates a mask many times faster than zlib. Such a 2048x1024 label is read in 0.2 ms, a filtered one
+    in 5; it is a third larger (20 against 15 kB), a few per cent of its image (one Zen 4 core, Cityscapes).
     """
     height, width = ids.shape
-    rows = np.empty((height, width + 1), np.uint8)
-    rows[:, 0] = 2  # the filter's number
-    rows[0, 1:] = ids[0]
-    np.subtract(ids[1:], ids[:-1], out=rows[1:, 1:])
-    packer = zlib.compressobj(1, strategy=zlib.Z_RLE)
-    packed = packer.compress(rows.data) + packer.flush()
+    rows = np.zeros((height, width + 1), np.uint8)  # the first byte of a row is its filter: 0, none
+    rows[:, 1:] = ids
+    packed = bytes(deflate.zlib_compress(rows.data, 6))
     head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", head) + _chunk(b"IDAT", packed) + _chunk(b"IEND", b"")
 
@@ -137,25 +134,21 @@ def decode_image(data: bytes, name: str) -> Image.Image:
         raise UserError(f"{name} cannot be decoded ({reason}): fetch the file again or remove it") from error
 
 
-def _indices(image: Image.Image, data: bytes, name: str) -> tuple[Raw, bool]:
-    """Raw values [H, W], and whether the file already is an 8-bit greyscale PNG."""
-    is_png = image.format == "PNG"
-    depth, kind = (data[_PNG_DEPTH], data[_PNG_DEPTH + 1]) if is_png else (8, 0)
+def _indices(image: Image.Image, data: bytes, name: str) -> Raw:
+    """Raw values [H, W]."""
+    depth = data[_PNG_DEPTH] if image.format == "PNG" else 8
     if image.mode == "1":
-        return np.asarray(image).astype(np.uint8), False
+        return np.asarray(image).astype(np.uint8)
     if image.mode in ("L", "P"):
         values = np.asarray(image)
         if image.mode == "L" and depth < 8:  # Pillow spreads 2- and 4-bit grey over 0..255
             values = values // (255 // (2**depth - 1))
-        plain = (
-            is_png and depth == 8 and kind == 0 and "transparency" not in image.info and not image.info.get("interlace")
-        )
-        return values, plain
+        return values
     if image.mode in ("I;16", "I;16B", "I;16L", "I"):
         wide = np.asarray(image)
         if wide.min() < 0 or wide.max() > 65535:
             raise UserError(f"{name} holds values outside 0..65535: a mask holds one class number a pixel")
-        return wide.astype(np.uint16), False
+        return wide.astype(np.uint16)
     raise UserError(f"{name} has mode {image.mode}: a mask is an index image (L, P, 1, 16-bit) or RGB colours")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,13 @@ def png(image: Image.Image, **options: object) -> bytes:
     return out.getvalue()
 
 
-def test_a_ready_mask_goes_through():
+def test_a_ready_mask_is_stored_with_rows_that_need_no_filter():
     data = png(Image.fromarray(IDS))
     stored, ids, counts = normalise(data, "x", identity(3), CLASSES)
-    assert stored == data and counts.tolist() == np.bincount(IDS.ravel(), minlength=256).tolist()
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(stored))), IDS)
+    rows = zlib.decompress(stored[stored.index(b"IDAT") + 4 :])
+    assert rows == b"".join(b"\0" + row.tobytes() for row in IDS)
+    assert counts.tolist() == np.bincount(IDS.ravel(), minlength=256).tolist()
     np.testing.assert_array_equal(ids, IDS)
 
 
