@@ -1,0 +1,208 @@
+"""`python -m train --cfg RECIPE --dry-run`: the whole loop, two steps long, on procedural scenes.
+
+The scenes are the recipe's dataset's twins: drawn street scenes with its classes and channels, so that the net has the
+very head, and the loss the very class weights, that training will have. What only the real data can show (a wrong
+path aside) is its accuracy.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+import tifffile
+import yaml
+from PIL import Image
+
+from ingest import manifest
+from ingest.errors import UserError, nearest
+
+from train.config import Recipe
+from train.distributed import Ranks, ranks
+from train.loop import Run
+
+STEPS = 2
+CPU_SIDE = 96  # longer side of a CPU's crops and scenes, pixels: seconds, not minutes, for the largest net
+CPU_BATCH = 2  # batch norm needs two values a channel where a net pools the image to one
+
+# what is drawn and how it is ingested: `python -m ingest scenes --layout LAYOUT`, `python -m ingest COMMAND`
+OFFICIAL = {
+    "voc": ("voc", "voc"),
+    "cityscapes": ("cityscapes", "cityscapes"),
+    "ade20k": ("ade20k", "ade20k"),
+    "cocostuff": ("cocostuff164k", "cocostuff"),
+}
+SPECS = Path(manifest.__file__).parent / "specs"  # classes of datasets that are no more than a spec, such as camvid
+
+
+@dataclass(frozen=True)
+class Twin:
+    """What the drawn dataset is to be like. No classes: those that its layout has by itself."""
+
+    name: str
+    classes: list[str] = dataclasses.field(default_factory=list)
+    channels: int = 3
+
+
+def names() -> list[str]:
+    """What --twin can be."""
+    return sorted([*OFFICIAL, "scenes", *(file.stem for file in SPECS.glob("*.yaml"))])
+
+
+def find_twin(recipe: Recipe, asked: str | None = None) -> Twin:
+    """The dataset to draw: the one asked for, else the one at data.path, else the one that data.path is named after.
+
+    shards/voc and shards/voc_aug are both named after voc. UserError where none of this says which.
+    """
+    folder = Path(recipe.data.path)
+    if asked is None and recipe.data.path and (folder / "dataset.json").is_file():
+        facts = manifest.load(folder)
+        for split in filter(None, (recipe.data.train, recipe.data.val)):
+            facts.split(split)  # its own error names the splits there are
+        return Twin(facts.name, facts.classes, facts.channels)
+    known = names()
+    if asked is None:
+        asked = next((name for name in known if folder.name.startswith(name)), None)
+        if asked is None:
+            raise UserError(
+                f"data.path = {recipe.data.path!r} holds no dataset.json, nor is it named after a known dataset: "
+                f"ingest the dataset first, or say which classes to draw: --twin {'|'.join(known)}"
+            )
+    if asked not in known:
+        raise UserError(f"--twin {asked!r} is no dataset that can be drawn{nearest(asked, known)}")
+    spec = SPECS / f"{asked}.yaml"
+    return Twin(asked, yaml.safe_load(spec.read_text())["classes"] if spec.is_file() else [])
+
+
+def draw(twin: Twin, folder: Path, size: tuple[int, int], train: int, val: int) -> Path:
+    """Draws and ingests the twin; returns its shard folder, with splits `train` and `val`. size: height, width."""
+    raw, shards = folder / "raw", folder / "shards"
+    layout, command = OFFICIAL.get(twin.name, ("", "")) if not twin.classes else ("", "")
+    counts = ["--size", f"{size[0]}x{size[1]}", "--train", str(train), "--val", str(val)]
+    _ingest("scenes", str(raw), "--layout", layout or "folder", *counts)
+    if command:
+        _ingest(command, str(raw), "--out", str(shards))
+    else:
+        if twin.classes:
+            _respecify(raw, twin)
+        _ingest("folder", str(raw), "--spec", str(raw / "dataset.yaml"), "--out", str(shards))
+    return shards
+
+
+def _respecify(raw: Path, twin: Twin) -> None:
+    """Gives drawn scenes the twin's classes, by its spec, and its number of channels."""
+    spec_file = raw / "dataset.yaml"
+    drawn = yaml.safe_load(spec_file.read_text())
+    classes = twin.classes
+    spec = {
+        "name": twin.name,
+        "classes": classes,
+        # few classes share the drawn ones out among them, the last of many are never shown
+        "ids": {number: classes[number % len(classes)] for number in range(len(drawn["classes"]))},
+        "ignore": drawn["ignore"],
+        "splits": drawn["splits"],
+    }
+    if twin.channels != 3:
+        spec["bands"] = list(range(1, twin.channels + 1))
+        for file in sorted(raw.glob("images/*/*.jpg")):
+            with Image.open(file) as image:
+                rgb = np.asarray(image)
+            tifffile.imwrite(
+                file.with_suffix(".tif"),
+                np.ascontiguousarray(rgb[..., np.arange(twin.channels) % 3].transpose(2, 0, 1)),
+                planarconfig="separate",
+                photometric="minisblack",
+            )
+        for globs in spec["splits"].values():
+            globs["images"] = globs["images"].replace(".jpg", ".tif")
+    spec_file.write_text(yaml.safe_dump(spec, sort_keys=False))
+
+
+def _ingest(*arguments: str) -> None:
+    """`python -m ingest ...`, its output kept back. UserError with its last line where it fails (a full disk, say)."""
+    done = subprocess.run([sys.executable, "-m", "ingest", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1].removeprefix("error: ")
+        raise UserError(f"the twin could not be drawn (python -m ingest {arguments[0]}): {reason}")
+
+
+def fit(recipe: Recipe, on_gpu: bool) -> tuple[Recipe, list[str]]:
+    """The recipe as it is dry-run, and what was changed for it, as overrides with their reasons.
+
+    On a GPU crop, batch and everything else stay, so that what fits in memory here fits in training.
+    """
+    recipe, changes = copy.deepcopy(recipe), []
+    if recipe.net.pretrained and not recipe.net.backbone_weights:
+        recipe.net.pretrained = False
+        changes.append("net.pretrained=false (no download)")
+    if not on_gpu:
+        crop = recipe.augment.crop
+        shrink = min(1.0, CPU_SIDE / max(crop))
+        if shrink < 1:
+            small = (max(32, round(crop[0] * shrink)), max(32, round(crop[1] * shrink)))
+            base = round(recipe.augment.base_size * shrink)
+            recipe.augment = dataclasses.replace(recipe.augment, crop=small, base_size=base)
+            changes.append(f"augment.crop={list(small)} instead of {list(crop)}")
+        if recipe.data.batch_size > CPU_BATCH:
+            changes.append(f"data.batch_size={CPU_BATCH} instead of {recipe.data.batch_size}")
+            recipe.data.batch_size = CPU_BATCH
+        if recipe.train.compile:
+            recipe.train.compile = False
+            changes.append("train.compile=false (takes minutes on a CPU)")
+    recipe.train.steps, recipe.train.epochs = STEPS, 0
+    recipe.train.log_every, recipe.train.val_every_steps = 1, STEPS
+    return recipe, changes
+
+
+def dry_run(recipe: Recipe, world: Ranks, shards: Path, folder: Path) -> str:
+    """Trains `fit`'s recipe on the twin's shards, and says in a line what that took. folder: for the run."""
+    recipe = copy.deepcopy(recipe)
+    recipe.data.path, recipe.data.train = str(shards), "train"
+    recipe.data.val = "val" if recipe.data.val else ""
+    session = Run(recipe, world, folder)
+    summary = session.train()
+    if summary.step < STEPS or not world.is_main:
+        return ""
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    last = [line for line in lines if line["kind"] == "train"][-1]
+    parameters = [p.numel() for p in session.net.parameters()]
+    trained = [p.numel() for p in session.net.parameters() if p.requires_grad]
+    size = (folder / "checkpoints" / "last.pt").stat().st_size
+    frozen = f" ({sum(trained) / 1e6:.2f} M trained)" if len(trained) < len(parameters) else ""
+    validated = f", {summary.last.images} images validated" if summary.last else ", no validation"
+    return (
+        f"it runs: {recipe.net.name}, {sum(parameters) / 1e6:.2f} M parameters{frozen}, "
+        f"{len(summary.classes)} classes; {STEPS} steps, the last in {last['seconds_per_step']:.2f} s{validated}, "
+        f"checkpoint {size / 1e6:.0f} MB, peak memory {last['memory_gb']:.1f} GB on the {world.device.type}"
+    )
+
+
+def run(recipe: Recipe, asked: str | None) -> int:
+    """The command: twin, training, report. Nothing is left behind. The exit code."""
+    twin = find_twin(recipe, asked)
+    with ranks(recipe.train.device) as world, tempfile.TemporaryDirectory(prefix="segrail-dry-run-") as scratch:
+        on_gpu = world.device.type == "cuda"
+        small, changes = fit(recipe, on_gpu)
+        size = small.augment.crop if on_gpu else (CPU_SIDE * 3 // 4, CPU_SIDE)
+        count = small.data.batch_size * world.world
+        if world.is_main:
+            click.echo(
+                f"dry run of {recipe.name}: {STEPS} steps and a validation on {count} + {world.world} procedural scenes "
+                f"of {size[0]}x{size[1]} pixels with the classes of {twin.name}"
+            )
+            click.echo("  changed for it: " + ("; ".join(changes) or "nothing but the number of steps"))
+            draw(twin, Path(scratch), size, count, world.world)
+        folder = Path(world.broadcast(scratch))  # the main rank's, so one machine only
+        report = dry_run(small, world, folder / "shards", folder / "run")
+        if report:
+            click.echo(report)
+        world.any(False)  # the main rank removes the folder when all are done with it
+    return 0 if report or not world.is_main else 1
