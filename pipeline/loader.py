@@ -43,6 +43,7 @@ class TrainLoader:
         batch_size: int,
         *,
         seed: int = 0,
+        shuffle_window: int = 0,
         device: str | torch.device = "cpu",
         threads: int | None = None,
         prefetch: int = 2,
@@ -51,7 +52,13 @@ class TrainLoader:
         on_bad_sample: OnBad = "error",
         pin: bool = False,
     ) -> None:
-        """Batches come on `device`; pin: CPU batches in page-locked memory, for a net on a GPU."""
+        """Batches come on `device`; pin: CPU batches in page-locked memory, for a net on a GPU.
+
+        shuffle_window: shards that are shuffled together, 0 for the whole split (`plan.windowed_order`).
+        on_bad_sample: a file that does not decode is an error, or its sample becomes mean colour and label 255 (and is
+        named in `Batch.skipped`): the same on every rank, and nothing that counts in a loss.
+        """
+        self.shuffle_window = shuffle_window
         self.shards, self.augment, self.batch_size, self.seed = shards, augment, batch_size, seed
         self.device, self.on_bad_sample, self.pin = torch.device(device), on_bad_sample, pin
         self.threads, self.prefetch, self.rank = threads or available_threads(), prefetch, rank
@@ -72,7 +79,7 @@ class TrainLoader:
     def fingerprint(self) -> str:
         """Names the stream: equal fingerprints, seeds and positions give equal pixels."""
         tars = [shard.sha256 for shard in self.shards.manifest.split(self.shards.split).shards]
-        facts = json.dumps([tars, self.seed, asdict(self.augment)], sort_keys=True)
+        facts = json.dumps([tars, self.seed, self.shuffle_window, asdict(self.augment)], sort_keys=True)
         return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
     def state_dict(self) -> dict[str, Any]:
@@ -135,7 +142,7 @@ class TrainLoader:
         order_of: tuple[int, NDArray[np.int64]] | None = None
         for epoch, position in self._cursors():
             if order_of is None or order_of[0] != epoch:
-                order_of = epoch, plan.order(self.seed, epoch, len(self.shards))
+                order_of = epoch, plan.windowed_order(self.seed, epoch, self.shards.counts, self.shuffle_window)
             samples = plan.share(order_of[1], position, self.rank, self.batch_size)
             draws = plan.draw(self.seed, epoch, samples)
             sizes = self.shards.sizes_hw[samples]

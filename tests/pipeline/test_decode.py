@@ -1,0 +1,169 @@
+"""The CPU device's decoders against Pillow's, and what they say of damage."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ingest import labels
+from ingest.errors import UserError
+from pipeline import decode, gpu
+from pipeline.augment import Augment
+from pipeline.loader import EvalLoader, TrainLoader
+from pipeline.request import Request
+from pipeline.shards import ShardSet
+from tests.shard_folder import encode, smooth_scene, write_shards
+
+
+def as_array(file: bytes) -> np.ndarray:
+    return np.frombuffer(file, dtype=np.uint8)
+
+
+def box_means(pixels: np.ndarray, shrink: int) -> np.ndarray:
+    below, right = (-side % shrink for side in pixels.shape[:2])
+    padded = np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="edge").astype(float)
+    height, width = padded.shape[0] // shrink, padded.shape[1] // shrink
+    return padded.reshape(height, shrink, width, shrink, -1).mean(axis=(1, 3))
+
+
+@pytest.mark.parametrize("ext", ["jpg", "png"])
+@pytest.mark.parametrize("size", [(48, 64), (37, 61), (1, 1), (1, 9)])
+def test_images_are_pillows_to_the_bit(ext: str, size: tuple[int, int]) -> None:
+    file = encode(smooth_scene(*size, seed=3)[0], ext)
+    expected = np.asarray(Image.open(io.BytesIO(file)))
+    np.testing.assert_array_equal(decode.image(as_array(file)), expected)
+    np.testing.assert_array_equal(decode.image(as_array(file), padded=True)[:, :, :3], expected)
+    out = np.zeros((2, *size, 3), np.uint8)  # straight into a batch
+    decode.image(as_array(file), out=out[1])
+    np.testing.assert_array_equal(out[1], expected)
+    assert not out[0].any()
+
+
+@pytest.mark.parametrize("ext", ["jpg", "png", "npy"])
+@pytest.mark.parametrize("shrink", [2, 4, 8])
+@pytest.mark.parametrize("size", [(64, 96), (37, 61)])
+def test_shrinking_averages(ext: str, shrink: int, size: tuple[int, int]) -> None:
+    noise = np.random.default_rng(0).integers(-20, 20, (*size, 1))
+    pixels = (smooth_scene(*size, seed=1)[0].clip(40, 200) + noise).astype(np.uint8)
+    if ext == "npy":
+        shrunk = decode.image(pixels, shrink)
+    else:
+        file = encode(pixels, ext)
+        pixels = np.asarray(Image.open(io.BytesIO(file)))
+        shrunk = decode.image(as_array(file), shrink)
+    expected = box_means(pixels, shrink)
+    assert shrunk.shape == expected.shape
+    difference = np.abs(shrunk - expected)
+    if ext != "jpg":
+        assert difference.max() <= 1
+    else:  # the decoder's own averages, and beyond the last row and column what the encoder put there
+        inner = difference[: size[0] // shrink, : size[1] // shrink]
+        assert inner.mean() < 1 and inner.max() <= 5
+        # teeth: pixels that were merely left out would be far off
+        assert np.abs(pixels[::shrink, ::shrink] - expected).mean() > 5
+
+
+@pytest.mark.parametrize("kind", ["ours", "pillow", "filtered", "palette"])
+def test_labels_of_any_writer(kind: str) -> None:
+    ids = smooth_scene(53, 71, seed=1)[1]
+    if kind == "ours":
+        file = labels.encode(ids)
+    else:
+        image = Image.fromarray(ids)
+        if kind == "palette":
+            image.putpalette([0, 0, 0] * 256)
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG", optimize=kind == "filtered")
+        file = buffer.getvalue()
+    if kind == "palette":  # would come as colours
+        with pytest.raises(decode.DecodeError, match="greyscale"):
+            decode.label(as_array(file))
+    else:
+        np.testing.assert_array_equal(decode.label(as_array(file)), ids)
+
+
+def test_damage_is_told() -> None:
+    image, ids = smooth_scene(64, 64, seed=2)
+    jpeg, png, mask = encode(image, "jpg"), encode(image, "png"), labels.encode(ids)
+    middle = len(jpeg) // 2
+    for broken in (
+        jpeg[:middle],  # Pillow names this one, DALI too
+        jpeg[:middle] + b"\xff\xd9",  # ends early, politely: libjpeg would go on in grey
+        jpeg[:middle] + b"\xff" * 40 + jpeg[middle + 40 :],
+        b"\xff\xd8",
+        png[: len(png) // 2],
+        b"nonsense",
+    ):
+        with pytest.raises(decode.DecodeError):
+            decode.image(as_array(broken))
+    for broken in (mask[: len(mask) // 2], mask[:20], mask[:60] + bytes(4) + mask[64:], b"nonsense", jpeg):
+        with pytest.raises(decode.DecodeError):
+            decode.label(as_array(broken))
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 images; train-2 has a hole in its scan, train-7's label is cut."""
+    scenes = [smooth_scene(40, 56, i) for i in range(12)]
+    folder = write_shards(tmp_path_factory.mktemp("damaged"), {"train": scenes}, ext="jpg")
+    for shard, name, at in ((0, b"train-2.jpg\0", 0), (1, b"train-7.seg.png\0", 40)):
+        tar = folder / f"train-{shard:06d}.tar"
+        content = bytearray(tar.read_bytes())
+        start = content.find(name) + 512 + at
+        content[start : start + 64] = bytes(64)
+        tar.write_bytes(content)
+    return folder
+
+
+AUGMENT = Augment(crop=(32, 32), base_size=48)
+
+
+@pytest.mark.parametrize("device", ["cpu", "dali"])
+@pytest.mark.parametrize("world", [1, 3])
+def test_skipping_is_the_same_on_every_rank(damaged: Path, device: str, world: int) -> None:
+    shards = ShardSet(damaged, "train")
+    streams = []
+    for rank in range(world):
+        loader = TrainLoader(
+            shards, AUGMENT, 6 // world, seed=1, rank=rank, world=world, on_bad_sample="skip", threads=2
+        )
+        batches = iter(loader)
+        if device == "dali":  # the GPU's way, with its graph on the CPU
+            batches = gpu.crops(shards, loader._requests(), AUGMENT, loader._fill, 6 // world, 1, 2, None, "skip")
+        streams.append(list(itertools.islice(batches, 4)))  # two epochs
+    for step in zip(*streams, strict=True):
+        for batch in step:
+            bad = {"train-2", "train-7"} & set(batch.keys)
+            assert set(batch.skipped) == bad
+            for i, key in enumerate(batch.keys):
+                blank = bool((batch.labels[i] == 255).all())
+                assert blank == (key in bad)
+                if blank:
+                    assert (batch.images[i].permute(1, 2, 0).numpy() == [102, 128, 153]).all()
+        keys = sorted(key for batch in step for key in batch.keys)
+        assert len(set(keys)) == 6
+    assert "image" in next(b.skipped["train-2"] for s in streams for b in s if "train-2" in b.skipped)
+
+
+def test_an_error_names_shard_key_and_remedy(damaged: Path) -> None:
+    shards = ShardSet(damaged, "train")
+    with pytest.raises(UserError, match=r"(train-2|train-7)' in .*train-00000[01]\.tar .*on_bad_sample=skip"):
+        list(itertools.islice(TrainLoader(shards, AUGMENT, 6), 2))
+    with pytest.raises(UserError, match="does not decode"):
+        list(EvalLoader(shards, 2))
+    requests = iter([Request(np.arange(4))])
+    with pytest.raises(UserError, match="image of sample 'train-2'"):
+        list(gpu.whole_images(shards, requests, 4, 1, 2, None))
+
+
+def test_a_size_unlike_the_record_is_named(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path, {"train": [smooth_scene(40, 56, 0)]}, ext="png")
+    record = folder / "train-000000.json"
+    record.write_text(record.read_text().replace('"width": 56', '"width": 57'))
+    with pytest.raises(UserError, match=r"train-0' in .*56x40 pixels, the shard's record 57x40"):
+        list(EvalLoader(ShardSet(folder, "train")))
