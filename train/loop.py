@@ -77,8 +77,18 @@ class Run:
             "prefetch": data.prefetch,
             "rank": world.rank,
             "world": world.world,
+            # Page-locked batches reach the GPU while it works on the one before.
+            "pin": data_device.type == "cpu" and world.device.type == "cuda",
         }
-        self.loader = TrainLoader(shards, recipe.augment, batch_size, seed=recipe.seed, **place)
+        self.loader = TrainLoader(
+            shards,
+            recipe.augment,
+            batch_size,
+            seed=recipe.seed,
+            shuffle_window=data.shuffle_window,
+            on_bad_sample=data.on_bad_sample,
+            **place,
+        )
         self.validator: Validator | None = None
         if data.val:
             val_loader = EvalLoader(ShardSet(data.path, data.val), data.val_batch_size, **place)
@@ -240,6 +250,9 @@ class Run:
             miou = self.counts.all_reduce().result().miou
             values |= {} if miou is None else {"miou": miou}
             self.counts.reset()
+        for key, reason in window.newly_skipped.items():
+            tracker.say(f"warning: sample {key!r} counts for nothing: {reason}; see `python -m ingest verify`")
+            tracker.event(self.step, what="skipped", key=key, reason=reason)
         groups = self.optimizer.param_groups
         values["momentum"] = groups[0]["betas"][0] if "betas" in groups[0] else groups[0]["momentum"]
         tracker.scalars(self.step, "train", values)

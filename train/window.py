@@ -27,6 +27,9 @@ class Window:
         self._own_bad = _NEVER
         self._wait = self._all_wait = self._all_time = 0.0
         self._keys: deque[list[str]] = deque(maxlen=1000)
+        self._skips, self._skipped, self._told = 0, dict[str, str](), set[str]()
+        self.newly_skipped: dict[str, str] = {}
+        """Broken samples of the last window and why, of all ranks, each told once."""
         self._start = time.perf_counter()
 
     def next(self, batches: Iterator[Batch]) -> Batch:
@@ -35,6 +38,8 @@ class Window:
         batch = next(batches)
         self._wait += time.perf_counter() - start
         self._keys.append(batch.keys)
+        self._skips += len(batch.skipped)
+        self._skipped |= batch.skipped
         return batch
 
     def add(self, losses: dict[str, torch.Tensor], norm: torch.Tensor) -> None:
@@ -48,8 +53,17 @@ class Window:
     def flush(self, step: int) -> tuple[dict[str, float], int | None]:
         """Means over the window and all ranks, and the first step whose loss was not finite on any."""
         names = sorted(self._sums)
-        means = torch.stack([self._sums[name].double() for name in names]) / (self._steps * self._world.world)
-        values = dict(zip(names, self._world.sum_(means).tolist(), strict=True))
+        means = [self._sums[name].double() / (self._steps * self._world.world) for name in names]
+        skips = torch.tensor(self._skips, dtype=torch.float64, device=self._world.device)
+        *totals, all_skips = self._world.sum_(torch.stack([*means, skips])).tolist()
+        values = dict(zip(names, totals, strict=True))
+        self.newly_skipped = {}
+        if all_skips:  # on every rank alike, so that all meet here
+            values["skipped_samples"] = all_skips
+            found = {key: reason for part in self._world.gather(self._skipped) for key, reason in part.items()}
+            self.newly_skipped = {key: reason for key, reason in found.items() if key not in self._told}
+            self._told |= set(found)
+        self._skips, self._skipped = 0, {}
         self._own_bad = int(self._first_bad.item())
         # Every rank must learn of it, or the others would wait for this one in their next collective.
         first_bad = int(self._world.min_(self._first_bad).item())
