@@ -24,7 +24,7 @@ def _stream_options(command: Callable[..., int | None]) -> Callable[..., int | N
         ),
         click.option("--epoch", type=click.IntRange(0), default=0, show_default=True, help="Start at this epoch."),
         click.option("--split", default="train", show_default=True, help="A labelled split."),
-        click.option("--cfg", "recipe", help="A recipe file or a shipped recipe's name.  [default: the defaults]"),
+        click.option("--cfg", "recipe", help="A recipe file or a shipped recipe's name; without: the defaults."),
         click.argument("folder", metavar="DIR_OR_URL"),
     ):
         command = option(command)
@@ -42,7 +42,7 @@ def main() -> None:
     """
 
 
-@main.command()
+@main.command(short_help="Digests of the stream, to compare machines by.")
 @_stream_options
 @click.option("--batches", type=click.IntRange(1), default=8, show_default=True, help="Global batches to make.")
 @click.option("--world", type=click.IntRange(1), default=1, show_default=True, help="Ranks to make and put together.")
@@ -91,7 +91,7 @@ def check(
     return 1 if differences else 0
 
 
-@main.command()
+@main.command(short_help="Augmented crops as a picture.")
 @_stream_options
 @click.option("-n", "count", type=click.IntRange(1), default=12, show_default=True, help="Crops.")
 @click.option("--out", type=click.Path(path_type=Path), default="crops.png", show_default=True, help="The picture.")
@@ -111,7 +111,7 @@ def show(
     labelled 255, is striped in the label.
 
     \b
-    KEY=VALUE changes seed or a key of augment.
+    KEY=VALUE changes seed, data.shuffle_window or a key of augment.
     """
     from pipeline import sheet
     from pipeline.recipe import load

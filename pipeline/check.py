@@ -43,8 +43,16 @@ def digest(shards: ShardSet, stream: Stream, batches: int, *, world: int, epoch:
     """
     facts = shards.manifest.split(shards.split)
     ranks = [
-        # shuffle_window: the loader does not take it yet
-        TrainLoader(shards, stream.augment, stream.batch_size, seed=stream.seed, device=device, rank=rank, world=world)
+        TrainLoader(
+            shards,
+            stream.augment,
+            stream.batch_size,
+            seed=stream.seed,
+            shuffle_window=stream.shuffle_window,
+            device=device,
+            rank=rank,
+            world=world,
+        )
         for rank in range(world)
     ]
     first = ranks[0]

@@ -41,7 +41,8 @@ class Crop:
 def crops(shards: ShardSet, stream: Stream, count: int, epoch: int, device: str) -> list[Crop]:
     """The first `count` crops of an epoch's stream. UserError when the split has no labels."""
     # Batches of one: the stream itself, whatever the batch size.
-    loader = TrainLoader(shards, stream.augment, 1, seed=stream.seed, device=device)
+    window = stream.shuffle_window
+    loader = TrainLoader(shards, stream.augment, 1, seed=stream.seed, shuffle_window=window, device=device)
     loader.load_state_dict({"epoch": epoch, "position": 0, "fingerprint": loader.fingerprint()})
     found = []
     with contextlib.closing(iter(loader)) as batches:

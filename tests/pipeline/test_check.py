@@ -47,6 +47,13 @@ def test_ranks_and_repetition_change_no_digest(folder: Path) -> None:
         assert check.compare(other, one) == []
 
 
+def test_a_window_of_shards_changes_the_order_alone(folder: Path) -> None:
+    ours, theirs = digest(folder), digest(folder, Stream(3, 6, shuffle_window=1, augment=STREAM.augment))
+    differences = check.compare(ours, theirs)
+    assert differences[:2] == ["recipe.shuffle_window: 0 here, 1 there", "the order of the epoch differs"]
+    assert "batch 0 (epoch 0, position 0) is the first to differ, in keys" in differences[2]
+
+
 def test_batches_go_on_into_the_next_epoch(folder: Path) -> None:
     found = digest(folder, batches=5)
     assert [(batch["epoch"], batch["position"]) for batch in found["batches"]] == [

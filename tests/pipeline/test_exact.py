@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ingest.errors import UserError
 from pipeline import geometry, plan
 from pipeline.augment import Augment
 from pipeline.loader import EvalLoader, TrainLoader
@@ -81,6 +82,21 @@ def test_stopped_at_any_step_and_resumed_with_other_ranks(
     for loader in after:
         loader.load_state_dict(json.loads(states[0]))
     assert seen + together(after, 5 - stop) == stream
+
+
+@pytest.mark.parametrize("worlds", [(1, 3), (8, 2)])
+def test_windows_of_shards_are_as_exact(folder: Path, worlds: tuple[int, int]) -> None:
+    whole = together(ranks_of(folder, 1, shuffle_window=2), 5)
+    before, after = (ranks_of(folder, world, shuffle_window=2) for world in worlds)
+    seen = together(before, 3)
+    for loader in after:
+        loader.load_state_dict(before[0].state_dict())
+    assert seen + together(after, 2) == whole
+    keys = ShardSet(folder, "train").keys
+    order = plan.windowed_order(SEED, 0, [10] * 5 + [3], 2)
+    assert [key for key, *_ in whole[:48]] == [keys[sample] for sample in order[:48]]
+    with pytest.raises(UserError, match="differs from this run's"):
+        ranks_of(folder, 1)[0].load_state_dict(before[0].state_dict())
 
 
 def test_iterating_again_goes_on_though_batches_were_made_ahead(folder: Path, stream: list[Sample]) -> None:
