@@ -24,7 +24,9 @@ SUBCOMMANDS = {"recipes": "train.commands", "schedule": "train.commands", "conve
 class _Train(click.Command):
     """Training itself, unless the first argument names another command: overrides leave no room for a click group."""
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> Any:
+    def main(  # type: ignore[override]  # click overloads it by what it returns
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> Any:
         args = list(sys.argv[1:] if args is None else args)
         if args and args[0] in SUBCOMMANDS:
             subcommand: click.Command = getattr(import_module(SUBCOMMANDS[args[0]]), args[0])

@@ -24,7 +24,6 @@ from PIL import Image
 
 from ingest import manifest
 from ingest.errors import UserError, nearest
-
 from train.config import Recipe
 from train.distributed import Ranks, ranks
 from train.loop import Run
@@ -195,8 +194,8 @@ def run(recipe: Recipe, asked: str | None) -> int:
         count = small.data.batch_size * world.world
         if world.is_main:
             click.echo(
-                f"dry run of {recipe.name}: {STEPS} steps and a validation on {count} + {world.world} procedural scenes "
-                f"of {size[0]}x{size[1]} pixels with the classes of {twin.name}"
+                f"dry run of {recipe.name}: {STEPS} steps and a validation on {count} + {world.world} procedural "
+                f"scenes of {size[0]}x{size[1]} pixels with the classes of {twin.name}"
             )
             click.echo("  changed for it: " + ("; ".join(changes) or "nothing but the number of steps"))
             draw(twin, Path(scratch), size, count, world.world)
