@@ -6,6 +6,7 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -74,6 +75,8 @@ def normalise(data: bytes, name: str, label_hw: tuple[int, int] | None, form: Fo
     keep = (
         not turned and not scaled and _plain(image, data) and form.kind in ("keep", "jpeg" if ext == "jpg" else "png")
     )
+    if keep and ext == "jpg" and not _sound(data):
+        keep = False
     if keep and orientation != 1:
         keep = ext == "jpg"
         data = _without_exif(data) if keep else data
@@ -153,6 +156,18 @@ def _plain(image: Image.Image, data: bytes) -> bool:
         depth, kind, interlace = data[24], data[25], data[28]
         return depth == 8 and kind == 2 and not interlace and "transparency" not in image.info
     return False
+
+
+def _sound(data: bytes) -> bool:
+    """Whether libjpeg-turbo decodes the JPEG without a warning, such as of stray bytes or an early end.
+
+    The pipeline takes a warning for damage. A picture that came with one is stored as the pixels that all see in it.
+    """
+    try:
+        simplejpeg.decode_jpeg(data, "RGB", strict=True)
+    except ValueError:
+        return False
+    return True
 
 
 def _segments(data: bytes) -> list[tuple[int, int, int]]:

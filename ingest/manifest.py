@@ -33,6 +33,8 @@ class Sample:
     height: int  # of the stored image, pixels
     width: int
     offset: list[int] | None = None  # of a tile in its source image: [y, x], pixels
+    image_crc32: int | None = None  # of the stored files: a flipped bit in a JPEG often decodes without complaint
+    label_crc32: int | None = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import hashlib
 import math
 import os
 import shutil
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,7 +171,7 @@ def _write_shard(
     progress: tqdm,
 ) -> ShardRecord:
     tar = TarWriter(folder, shard.name)
-    done: list[tuple[Planned, Converted]] = []
+    done: list[tuple[Planned, Converted, list[int]]] = []
     skipped: list[Skipped] = []
     try:
         for sample in shard.samples:
@@ -178,8 +179,9 @@ def _write_shard(
             if isinstance(result, Skipped):
                 skipped.append(result)
             else:
-                tar.add(sample.key, _members(sample.pair, result))
-                done.append((sample, _light(result)))
+                members = _members(sample.pair, result)
+                tar.add(sample.key, members)
+                done.append((sample, _light(result), [zlib.crc32(data) for _, data in members]))
             progress.update()
         if not done:
             raise UserError(f"every sample of {shard.name} is broken, the first: {skipped[0].reason}")
@@ -203,17 +205,22 @@ def _light(sample: Converted) -> Converted:
 
 
 def _record(
-    name: str, done: list[tuple[Planned, Converted]], skipped: list[Skipped], size: int, digest: str, num_classes: int
+    name: str,
+    done: list[tuple[Planned, Converted, list[int]]],
+    skipped: list[Skipped],
+    size: int,
+    digest: str,
+    num_classes: int,
 ) -> ShardRecord:
-    ids = _add(sample.id_pixels for _, sample in done)
+    ids = _add(sample.id_pixels for _, sample, _ in done)
     return ShardRecord(
         name=name,
         bytes=size,
         sha256=digest,
         class_pixels=ids[:num_classes],
         ignored_pixels=ids[IGNORE],
-        channel_sum=_add(sample.channel_sum for _, sample in done),
-        channel_square_sum=_add(sample.channel_square_sum for _, sample in done),
+        channel_sum=_add(sample.channel_sum for _, sample, _ in done),
+        channel_square_sum=_add(sample.channel_square_sum for _, sample, _ in done),
         samples=[
             Sample(
                 key=planned.key,
@@ -223,8 +230,10 @@ def _record(
                 height=result.height,
                 width=result.width,
                 offset=list(planned.pair.window[:2]) if planned.pair.window else None,
+                image_crc32=crcs[0],
+                label_crc32=crcs[1] if len(crcs) > 1 else None,
             )
-            for planned, result in done
+            for planned, result, crcs in done
         ],
         skipped=skipped,
     )

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 
 from pipeline import decode, geometry
 from pipeline.batch import Batch
-from pipeline.request import OnBad, Request, broken, keys_of
+from pipeline.request import CHANGED, OnBad, Request, broken, keys_of
 from pipeline.shards import ShardSet
 from pipeline.warp import Image, warp_image, warp_label
 from pipeline.workers import Job, in_order
@@ -74,6 +73,9 @@ def _crop(
     sample, matrix, shrink = int(request.samples[i]), request.matrices[i], int(request.shrinks[i])
     kind = "image"
     try:
+        if damaged := shards.damaged(sample):
+            kind = damaged
+            raise decode.DecodeError(CHANGED)
         image = decode.image(shards.image(sample), shrink, padded=len(fill) == 3)
         kind = "label"
         label = decode.label(shards.label(sample))
@@ -81,15 +83,18 @@ def _crop(
         if on_bad == "error":
             raise broken(shards, sample, kind, error) from error
         out_image[:], out_label[:] = fill, 255
-        return f"its {kind} does not decode ({error})"
+        return f"its {kind} is broken ({error})"
     warp_image(image, geometry.after_shrinking(matrix, shrink), request.sigmas[i], out_image, fill)
     warp_label(label, matrix, out_label)
     return None
 
 
 def _whole(shards: ShardSet, sample: int, out_image: Image, out_label: Image | None) -> None:
-    kind: Any = "image"
+    kind = "image"
     try:
+        if damaged := shards.damaged(sample):
+            kind = damaged
+            raise decode.DecodeError(CHANGED)
         decode.image(shards.image(sample), out=out_image)
         if out_label is not None:
             kind = "label"

@@ -12,7 +12,7 @@ import torch
 from nvidia.dali import Pipeline
 from PIL import Image
 
-from pipeline.request import OnBad, Request, broken
+from pipeline.request import CHANGED, OnBad, Request, broken
 from pipeline.shards import ShardSet
 
 
@@ -47,6 +47,9 @@ class Feed:
     def source(self) -> tuple[Any, ...]:
         """DALI's `external_source` calls this, some batches ahead of `run`."""
         request = self._again.popleft() if self._again else next(self._requests)
+        for sample in map(int, request.samples):
+            if sample not in self._bad and (kind := self._shards.damaged(sample)):
+                self._found(sample, kind, CHANGED)
         inputs = self._inputs(request)
         for i, sample in enumerate(request.samples):
             if int(sample) in self._bad:
@@ -91,12 +94,15 @@ class Feed:
                     try:
                         Image.open(io.BytesIO(encoded.tobytes())).load()
                     except Exception as cause:
-                        if self._on_bad == "error":
-                            raise broken(self._shards, sample, kind, cause) from error
-                        self._bad[sample] = f"its {kind} does not decode ({cause})"
+                        self._found(sample, kind, cause)
                         found = True
         if not found:
             raise error
+
+    def _found(self, sample: int, kind: str, reason: object) -> None:
+        if self._on_bad == "error":
+            raise broken(self._shards, sample, kind, reason)
+        self._bad[sample] = f"its {kind} is broken ({reason})"
 
     def _files(self, sample: int) -> dict[str, np.ndarray]:
         files = {"image": self._shards.image(sample)} if self._shards.manifest.channels == 3 else {}

@@ -15,6 +15,10 @@ from pipeline.shards import ShardSet
 OnBad = Literal["error", "skip"]
 
 
+# Why a file whose sum differs is not used.
+CHANGED = "its bytes are not those that were ingested"
+
+
 @dataclass(frozen=True)
 class Request:
     """One batch to be made: whole images, or crops where `matrices` and the others are given."""
@@ -37,7 +41,7 @@ def keys_of(shards: ShardSet, request: Request) -> list[str]:
 def broken(shards: ShardSet, sample: int, kind: str, reason: object) -> UserError:
     """The error for a file that does not decode. kind: "image" or "label"."""
     return UserError(
-        f"the {kind} of sample {shards.keys[sample]!r} in {shards.shard_of(sample)} does not decode ({reason}): see "
+        f"the {kind} of sample {shards.keys[sample]!r} in {shards.shard_of(sample)} is broken ({reason}): see "
         f"`python -m ingest verify {shards.folder}` and ingest the dataset again, or train on without it "
         f"(data.on_bad_sample=skip)"
     )

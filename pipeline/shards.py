@@ -6,6 +6,7 @@ import mmap
 from dataclasses import dataclass
 from pathlib import Path
 
+import deflate
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,6 +48,7 @@ class ShardSet:
         self.keys: list[str] = []
         self._tars: list[mmap.mmap] = []
         self._samples: list[tuple[int, _Member, _Member | None]] = []
+        self._crcs: list[tuple[int | None, int | None]] = []
         sizes: list[tuple[int, int]] = []
         for number, shard in enumerate(facts.shards):
             record = manifest.load_shard(folder, shard.name)
@@ -60,6 +62,7 @@ class ShardSet:
             for sample, files in zip(record.samples, members, strict=True):
                 image = _find(files, f"{sample.key}.{sample.image_ext}", shard)
                 label = _find(files, f"{sample.key}.seg.png", shard) if self.labeled else None
+                self._crcs.append((sample.image_crc32, sample.label_crc32))
                 self._samples.append((number, image, label))
                 self.keys.append(sample.key)
                 sizes.append((sample.height, sample.width))
@@ -94,6 +97,18 @@ class ShardSet:
         shard, _, label = self._samples[sample]
         assert label is not None, "an unlabelled split has no labels to ask for"
         return self._view(shard, label)
+
+    def damaged(self, sample: int) -> str | None:
+        """Which of the sample's files, "image" or "label", is not the one that was ingested, by its CRC-32.
+
+        A flipped bit in a JPEG mostly decodes to a picture, of another scene. 0.1 ms for 600 kB. None where both are
+        as they were, and in datasets that recorded no sums.
+        """
+        shard, *members = self._samples[sample]
+        for kind, member, crc in zip(("image", "label"), members, self._crcs[sample], strict=True):
+            if member is not None and crc is not None and deflate.crc32(self._view(shard, member)) != crc:
+                return kind
+        return None
 
     def shard_of(self, sample: int) -> Path:
         """The tar that holds the sample."""

@@ -49,7 +49,7 @@ class DataConfig:
     shuffle_window: int = 0
     """Shards shuffled together: fewer at a time suit disks and network file systems; 0: the whole split."""
     on_bad_sample: Literal["error", "skip"] = "error"
-    """A training sample that does not decode: stop, or let it count for nothing (mean colour, label 255) and say so."""
+    """A training sample whose file is damaged: stop, or let it count for nothing (mean colour, label 255) and say so."""
 
     def __post_init__(self) -> None:
         for key, low in {

@@ -6,6 +6,7 @@ import io
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 
 from ingest.errors import UserError
@@ -104,3 +105,16 @@ def test_formats_and_sizes():
 def test_broken_files_are_named(data: bytes):
     with pytest.raises(UserError, match="the-file"):
         normalise(data, "the-file", None, KEEP)
+
+
+def test_a_jpeg_that_decodes_with_a_warning_is_stored_as_its_pixels():
+    buffer = io.BytesIO()
+    Image.fromarray(RGB).save(buffer, "JPEG", quality=95)
+    data = buffer.getvalue()
+    stray = data[:-2] + bytes(8) + data[-2:]  # bytes before the end marker: every viewer shows it, libjpeg warns
+    with pytest.raises(ValueError, match="extraneous bytes"):
+        simplejpeg.decode_jpeg(stray)
+    stored = normalise(stray, "x.jpg", None, Format())
+    assert stored.ext == "png"
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(stored.data))), np.asarray(Image.open(buffer)))
+    assert normalise(data, "x.jpg", None, Format()).data == data

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+from click.testing import CliRunner
 from PIL import Image
 
 from ingest import labels
+from ingest.__main__ import main
 from ingest.errors import UserError
 from pipeline import decode, gpu
 from pipeline.augment import Augment
@@ -154,7 +157,7 @@ def test_an_error_names_shard_key_and_remedy(damaged: Path) -> None:
     shards = ShardSet(damaged, "train")
     with pytest.raises(UserError, match=r"(train-2|train-7)' in .*train-00000[01]\.tar .*on_bad_sample=skip"):
         list(itertools.islice(TrainLoader(shards, AUGMENT, 6), 2))
-    with pytest.raises(UserError, match="does not decode"):
+    with pytest.raises(UserError, match="is broken"):
         list(EvalLoader(shards, 2))
     requests = iter([Request(np.arange(4))])
     with pytest.raises(UserError, match="image of sample 'train-2'"):
@@ -167,3 +170,42 @@ def test_a_size_unlike_the_record_is_named(tmp_path: Path) -> None:
     record.write_text(record.read_text().replace('"width": 56', '"width": 57'))
     with pytest.raises(UserError, match=r"train-0' in .*56x40 pixels, the shard's record 57x40"):
         list(EvalLoader(ShardSet(folder, "train")))
+
+
+@pytest.mark.parametrize("device", ["cpu", "dali"])
+def test_a_flipped_bit_that_decodes_is_found_by_the_sum(tmp_path: Path, device: str) -> None:
+    """As ingest writes them, samples carry a CRC: of 20 flips in JPEGs, none passes for a picture."""
+    raw = tmp_path / "raw"
+    for part in ("images", "masks"):
+        (raw / part).mkdir(parents=True)
+    for i in range(4):
+        image, ids = smooth_scene(64, 64, seed=i)
+        (raw / f"images/{i}.jpg").write_bytes(encode(image, "jpg"))
+        (raw / f"masks/{i}.png").write_bytes(encode(ids, "png"))
+    spec = tmp_path / "spec.yaml"
+    names = [f"class{i}" for i in range(5)]
+    splits = {"train": {"images": "images/*.jpg", "labels": "masks/*.png"}}
+    spec.write_text(yaml.safe_dump({"name": "flips", "classes": names, "splits": splits}))
+    arguments = ["folder", str(raw), "--spec", str(spec), "--out", str(tmp_path / "shards"), "--workers", "1"]
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+    tar = tmp_path / "shards/train-000000.tar"
+    whole = tar.read_bytes()
+    start = whole.find(b"2.jpg\0") + 512
+    size = int(whole[start - 512 + 124 : start - 512 + 135], 8)
+    silent = 0
+    for flip in range(20):
+        content = bytearray(whole)
+        content[start + size * (flip + 1) // 22] ^= 1 << flip % 8
+        tar.write_bytes(content)
+        try:
+            decode.image(as_array(bytes(content[start : start + size])))
+            silent += 1
+        except decode.DecodeError:
+            pass
+        shards = ShardSet(tmp_path / "shards", "train")
+        with pytest.raises(UserError, match=r"image of sample '2' in .*train-000000.tar is broken \(its bytes are not"):
+            if device == "cpu":
+                next(iter(TrainLoader(shards, AUGMENT, 4, threads=1)))
+            else:
+                next(gpu.whole_images(shards, iter([Request(np.arange(4))]), 4, 1, 1, None))
+    assert silent > 5  # the decoder alone would have let these pass

@@ -38,7 +38,7 @@ def test_skipped_samples_are_told_once_and_counted(damaged: Path, raw_recipe: di
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     run = subprocess.run([*launch, *order, "data.on_bad_sample=skip", "name=two"], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    assert run.stdout.count("sample 'train-6' counts for nothing: its image does not decode") == 1
+    assert run.stdout.count("sample 'train-6' counts for nothing: its image is broken") == 1
     (log,) = Path(raw_recipe["output"]).glob("two/*/log.jsonl")
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     # 7 steps of 4 over 12 samples: two whole epochs and a third of the next
