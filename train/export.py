@@ -15,11 +15,11 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -50,7 +50,7 @@ def export(net: nn.Module, path: Path, facts: dict[str, Any], size: tuple[int, i
     try:
         with torch.no_grad(), _quiet():
             if path.suffix == ".onnx":
-                _onnx(net, example, shapes, facts, partial)
+                _onnx(net, example, facts, partial)
             elif path.suffix == ".pt2":
                 program = torch.export.export(net, (example,), dynamic_shapes=shapes)
                 torch.export.save(program, partial, extra_files={"facts.json": written})
@@ -62,16 +62,16 @@ def export(net: nn.Module, path: Path, facts: dict[str, Any], size: tuple[int, i
         partial.unlink(missing_ok=True)
 
 
-def _onnx(net: nn.Module, example: Tensor, shapes: Any, facts: dict[str, Any], path: Path) -> None:
+def _onnx(net: nn.Module, example: Tensor, facts: dict[str, Any], path: Path) -> None:
     try:
-        import onnxscript  # noqa: F401 (torch's exporter needs it)
+        import_module("onnxscript")  # torch's exporter needs it
     except ImportError as error:
         raise UserError("ONNX needs two more packages: pip install onnx onnxscript; or --out model.pt2") from error
     program = torch.onnx.export(
         net,
         (example,),
         dynamo=True,
-        dynamic_shapes=shapes,
+        dynamic_shapes=({0: "batch", 2: "height", 3: "width"},),
         input_names=[INPUT],
         output_names=[OUTPUT],
         verbose=False,
@@ -88,7 +88,7 @@ def reader(path: Path) -> Callable[[Tensor], Tensor]:
     """The exported file as a function of uint8 images, run by what is meant to run it. UserError without it."""
     if path.suffix == ".onnx":
         try:
-            import onnxruntime
+            onnxruntime = import_module("onnxruntime")
         except ImportError as error:
             raise UserError("--check of an ONNX file needs onnxruntime: pip install onnxruntime") from error
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -125,7 +125,8 @@ def check(net: nn.Module, path: Path, channels: int, size: tuple[int, int]) -> s
         )
     return (
         f"agrees with the net in {1 + len(others)} sizes: logits within {worst:.2g} of the largest "
-        f"({100 * apart:.2f}% of them off by more than {TOLERANCE:g}), {100 * (1 - changed):.2f}% of the classes the same"
+        f"({100 * apart:.2f}% of them off by more than {TOLERANCE:g}), {100 * (1 - changed):.2f}% of the pixels get "
+        "the same class"
     )
 
 
@@ -184,8 +185,8 @@ def command(path: str, out: Path, size: tuple[int, int], checks: bool) -> None:
     model.pt2     torch.export; torch.export.load(...).module()
     model.ts      TorchScript; torch.jit.load(...); fixed to --size
 
-    The file takes plain images, uint8 [N, 3, H, W] in RGB, and gives logits [N, classes, H, W]; normalisation is inside.
-    ONNX and .pt2 take any batch, height and width.
+    The file takes plain images, uint8 [N, 3, H, W] in RGB, and gives logits [N, classes, H, W]; it normalises by
+    itself. ONNX and .pt2 take any batch, height and width.
     """
     if out.suffix not in FORMATS:
         raise UserError(f"--out {out}: the ending says the format{nearest(out.suffix, FORMATS)}")
