@@ -15,7 +15,8 @@ import numpy as np
 from tqdm import tqdm
 
 from bench import bounds, loaders, plots, report, scenes, tune
-from bench.measure import Facts, RowFailed, in_process
+from bench.fresh import Facts, RowFailed
+from bench.measure import in_process
 from bench.setting import Setting
 from ingest import remote
 from ingest.errors import UserError, nearest, run
@@ -134,7 +135,8 @@ def command(
     \b
     Rows:
       read            copying every byte of the files, nothing else
-      decode          DALI decoding image and label whole: the limit that shares are of
+      decode          DALI decoding image and label whole: the limit that shares are of (segrail can pass it where
+                      it need not decode all, or decodes by other means)
       ours            segrail
       dali            DALI's readers.webdataset and its resize, rotate, crop, flip and blur
       opencv          torch DataLoader, PIL and OpenCV step by step, float32: the predecessor's way

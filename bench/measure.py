@@ -7,7 +7,6 @@ CPU time are the row's own.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -16,17 +15,12 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from bench import loaders, process
+from bench import fresh, loaders, process
+from bench.fresh import Facts
 from bench.setting import Setting
 
 WARM_UP = 1.0  # seconds: workers started, caches warm
 STAGES_OF = "ours"  # the row whose CPU time is split into stages
-
-Facts = dict[str, float]
-
-
-class RowFailed(RuntimeError):
-    """A row's process died; the message is its last words."""
 
 
 def measure(name: str, setting: Setting, seconds: float) -> Facts:
@@ -60,12 +54,7 @@ def measure(name: str, setting: Setting, seconds: float) -> Facts:
 
 def in_process(name: str, setting: Setting, seconds: float) -> Facts:
     """`measure` in a fresh process. RowFailed with its last words when it dies."""
-    order = json.dumps({"row": name, "seconds": seconds, "setting": asdict(setting)})
-    done = subprocess.run([sys.executable, "-m", "bench.measure"], input=order, capture_output=True, text=True)
-    if done.returncode:
-        words = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise RowFailed(f"row {name!r} failed: {words[-1]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return fresh.run("bench.measure", {"row": name, "seconds": seconds, "setting": asdict(setting)})
 
 
 def _run(batches: Iterator[int], seconds: float, rounds_of: int) -> tuple[int, float]:

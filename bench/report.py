@@ -5,11 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
+from bench.fresh import Facts
 from bench.loaders import ROWS
 from bench.plots import Bar, Chart
 from bench.setting import Setting
 
-Facts = dict[str, float]
 _NO_CROP = ("read", "decode")  # rows that make no crops
 
 

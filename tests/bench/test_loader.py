@@ -14,10 +14,11 @@ from PIL import Image
 
 from bench import bounds, loaders, report, scenes
 from bench import loader as bench_loader
+from bench.fresh import RowFailed
 from bench.loader import command
 from bench.loaders import ROWS
 from bench.loaders.stepwise import StepByStep
-from bench.measure import RowFailed, in_process, measure
+from bench.measure import in_process, measure
 from bench.plots import OURS, Bar, Chart, draw
 from bench.setting import Setting
 from bench.stages import Stages

@@ -1,0 +1,208 @@
+"""How near training comes to the speed of the net alone: `python -m bench.train --cfg RECIPE [DATA]`."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from bench import fresh
+from bench.fresh import Facts, RowFailed
+from ingest.errors import UserError, nearest, run
+from train import config, provenance
+from train.config import Recipe
+
+ROWS = {
+    "cached": "segrail, one cached batch (the net's ceiling)",
+    "ours": "segrail",
+    "naive": "float32, NCHW, DataLoader + OpenCV",
+}
+_PARTS = ("data", "forward", "backward", "optimiser", "rest")
+# What issue 6 asks of ours / cached and of ours / naive.
+TARGETS = {"gpu": (0.98, 4.0), "cpu": (0.95, 1.3)}
+
+
+def compare(rows: Sequence[str], recipe: Recipe, steps: int, repeats: int) -> dict[str, list[Facts]]:
+    """Measures the rows in turn, each in a process of its own, `repeats` times round."""
+    found: dict[str, list[Facts]] = {row: [] for row in rows}
+    with tqdm(total=len(rows) * repeats, desc="bench.train", unit="row", leave=False, disable=None) as bar:
+        for _ in range(repeats):
+            for row in list(found):
+                bar.set_postfix_str(row)
+                try:
+                    found[row].append(in_process(row, recipe, steps))
+                except RowFailed as error:
+                    click.echo(f"warning: {error}", err=True)
+                    del found[row]
+                bar.update()
+    if not found:
+        raise RuntimeError("every row failed, see above")
+    return found
+
+
+def in_process(row: str, recipe: Recipe, steps: int) -> Facts:
+    """`bench.steps.measure` in a fresh process."""
+    return fresh.run("bench.steps", {"row": row, "recipe": config.to_dict(recipe), "steps": steps})
+
+
+def summarise(found: Mapping[str, Sequence[Facts]]) -> dict[str, Facts]:
+    """Medians over the repeats, the spread of images/s, and the ratios to `cached` and `naive`."""
+    table: dict[str, Facts] = {}
+    for row, repeats in found.items():
+        speeds = [repeat["images_per_second"] for repeat in repeats]
+        table[row] = {key: statistics.median(repeat[key] for repeat in repeats) for key in repeats[0]}
+        table[row]["spread"] = max(speeds) - min(speeds)
+    for facts in table.values():
+        for ratio, row in (("share_of_cached", "cached"), ("times_naive", "naive")):
+            if row in table:
+                facts[ratio] = facts["images_per_second"] / table[row]["images_per_second"]
+    return table
+
+
+def render(table: Mapping[str, Facts]) -> str:
+    """Two tables for a terminal: speeds, and where a step's milliseconds go."""
+    width = max(len(ROWS[row]) for row in table)
+    gpu = any("gpu_mb" in facts for facts in table.values())
+    head = f"{'':<{width}}  steps/s  images/s  spread  of cached  x naive   wait  CPU ms/image  peak MB"
+    lines = [head + ("  GPU MB" if gpu else "")]
+    for row, facts in table.items():
+        speed = facts["images_per_second"]
+        cells = [
+            f"{ROWS[row]:<{width}}",
+            f"{facts['steps_per_second']:7.2f}",
+            f"{speed:8.1f}",
+            f"{facts['spread'] / speed:6.0%}",
+            _ratio(facts.get("share_of_cached"), 9),
+            _ratio(facts.get("times_naive"), 7),
+            f"{facts['wait_share']:5.1%}",
+            f"{1000 * facts['cpu_seconds_per_image']:12.1f}",
+            f"{facts['peak_mb']:7.0f}",
+        ]
+        lines.append("  ".join(cells) + (f"  {facts.get('gpu_mb', 0):6.0f}" if gpu else ""))
+    lines += ["", f"{'ms a step':<{width}}" + "".join(f"{part:>11}" for part in _PARTS)]
+    for row, facts in table.items():
+        lines.append(f"{ROWS[row]:<{width}}" + "".join(f"{1000 * facts[f'{part}_seconds']:11.1f}" for part in _PARTS))
+    return "\n".join(lines)
+
+
+def sentence(table: Mapping[str, Facts], device: str) -> str:
+    """Says what bounds training: data, the cores that loader and net share, or a part of the net's own step."""
+    if "ours" not in table:
+        return ""
+    ours = table["ours"]
+    near, times = TARGETS[device]
+    wait = ours["wait_share"]
+    share = ours.get("share_of_cached")
+    step = sum(ours[f"{part}_seconds"] for part in _PARTS)
+    worst = max(_PARTS[1:], key=lambda part: ours[f"{part}_seconds"])
+    whose = {"forward": "the forward pass", "backward": "the backward pass", "optimiser": "the optimiser"}
+    net = f"{whose.get(worst, 'what is around the step')}, {ours[f'{worst}_seconds'] / step:.0%} of a step"
+    if wait > 1 - near:
+        text = f"Bounded by data: {wait:.1%} of the time is spent waiting for it; see `python -m bench.loader --tune`."
+    elif share is not None and share < near:
+        why = "the loader's threads take them from the net" if device == "cpu" else "the host does not keep up"
+        text = f"Bounded by the cores: data is there ({wait:.1%} wait), but {why}; then by {net}."
+    else:
+        text = f"Bounded by the net: {net}; {wait:.1%} of the time is spent waiting for data."
+    verdicts = []
+    if share is not None:
+        verdicts.append(f"{share:.2f} of a cached batch's speed (target {near:.2f}: {_met(share >= near)})")
+    if "times_naive" in ours:
+        gain = ours["times_naive"]
+        verdicts.append(f"{gain:.2f} times the naive way (target {times:.1f}: {_met(gain >= times)})")
+    return text + (f"\nsegrail: {', '.join(verdicts)}." if verdicts else "")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--cfg", "recipe", required=True, help="A recipe file, or the name of a shipped recipe.")
+@click.option("--rows", help=f"Comma-separated: {', '.join(ROWS)}.  [default: all]")
+@click.option("--steps", type=click.IntRange(1), help="Per row and repeat.  [default: 30 on a CPU, 100 on a GPU]")
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Rounds; medians are shown.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write every measurement, with provenance.")
+@click.argument("words", nargs=-1, metavar="[DATA] [KEY=VALUE]...")
+def command(
+    recipe: str, rows: str | None, steps: int | None, repeats: int, json_path: Path | None, words: tuple[str, ...]
+) -> None:
+    """Compare the speed of training with that of the net alone, and with the naive way.
+
+    \b
+    python -m bench.train --cfg camvid_enet shards/camvid
+    python -m bench.train --cfg my.yaml net.name=pspnet data.threads=4 --steps 200 --json out.json
+
+    DATA is a shard folder, in place of the recipe's data.path. Each row runs in a process of its own, in turn with the
+    others, and takes real optimiser steps by the recipe, without validation and checkpoints:
+
+    \b
+      cached   one batch again and again: what the net alone can do
+      ours     the recipe as it is trained
+      naive    float32, NCHW, eager; DataLoader workers with PIL and OpenCV step by step; int64 labels; normalised on
+               the CPU; cross-entropy; torch's plain optimiser; metrics and loss fetched at every step
+
+    Columns: steps and images a second (medians), the spread of the repeats, the ratios, the share of time spent waiting
+    for data (on a GPU: that the device had nothing to do), CPU time and peak memory of all processes. Below, where the
+    milliseconds of a step go: "forward" has the loss, "optimiser" the clipping, "rest" metrics and book-keeping.
+    """
+    import torch
+
+    chosen = [name.strip() for name in rows.split(",")] if rows else list(ROWS)
+    for row in chosen:
+        if row not in ROWS:
+            raise UserError(f"--rows names {row!r}{nearest(row, ROWS)}")
+    if json_path is not None and not json_path.parent.is_dir():
+        raise UserError(f"--json {json_path}: the folder {json_path.parent} does not exist")
+    folders = [word for word in words if "=" not in word]
+    if len(folders) > 1:
+        raise UserError(f"{' and '.join(folders)}: give one shard folder, and overrides as key=value")
+    overrides = [word for word in words if "=" in word] + [f"data.path={folder}" for folder in folders]
+    parsed = config.load(recipe, overrides)
+    device = "gpu" if parsed.train.device != "cpu" and torch.cuda.is_available() else "cpu"
+    if parsed.train.device == "gpu" and device == "cpu":
+        raise UserError("train.device = gpu: this machine shows no GPU; use train.device=cpu")
+    _check_data(parsed)
+    count = steps or (100 if device == "gpu" else 30)
+    found = compare(chosen, parsed, count, repeats)
+    table = summarise(found)
+    head = (
+        f"{parsed.name}: {parsed.net.name}, crop {parsed.augment.crop[1]}x{parsed.augment.crop[0]}, batch "
+        f"{parsed.data.batch_size}, {device}, {provenance.versions()[device]}; medians of {repeats} x {count} steps"
+    )
+    bound = sentence(table, device)
+    click.echo("\n".join([head, render(table), bound]))
+    if json_path is not None:
+        facts: dict[str, Any] = {
+            "recipe": config.to_dict(parsed),
+            "steps": count,
+            "rows": table,
+            "repeats": found,
+            "bound": bound,
+            "torch_threads": torch.get_num_threads(),
+            "versions": provenance.versions(),
+        }
+        json_path.write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def _check_data(recipe: Recipe) -> None:
+    """A mistake in the data is told here, once, not by each row's process."""
+    from pipeline.loader import TrainLoader
+    from pipeline.shards import ShardSet
+
+    if not recipe.data.path:
+        raise UserError("no data: name a shard folder, such as `python -m bench.train --cfg camvid_enet shards/camvid`")
+    TrainLoader(ShardSet(recipe.data.path, recipe.data.train), recipe.augment, recipe.data.batch_size)
+
+
+def _met(yes: bool) -> str:
+    return "met" if yes else "missed"
+
+
+def _ratio(value: float | None, width: int) -> str:
+    return f"{'-':>{width}}" if value is None else f"{value:{width}.2f}"
+
+
+if __name__ == "__main__":
+    run(command, "python -m bench.train")
