@@ -14,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
-from ingest import images, labels, rasters, scratch
+from ingest import images, labels, png, rasters, scratch
 from ingest.errors import UserError
 from ingest.images import Format
 from ingest.labels import LabelMap
@@ -67,7 +67,7 @@ def _convert_tile(pair: Pair, rules: Rules) -> Converted:
     label, id_pixels = None, [0] * 256
     if pair.label is not None:
         ids = rasters.cut(scratch.place(Path(rules.folder), pair.label), pair.window)
-        label, id_pixels = labels.encode(ids), labels.count_values(ids).tolist()
+        label, id_pixels = png.encode(ids), labels.count_values(ids).tolist()
     height, width, channels = pixels.shape
     if channels == 3:
         data, ext, pixels = images.encode(pixels, rules.images)
@@ -85,7 +85,7 @@ def _convert(pair: Pair, rules: Rules) -> Converted:
         label_hw = (ids.shape[0], ids.shape[1])
         if size := images.fit(*label_hw, rules.images.max_side):
             ids = labels.resize(ids, size)
-            label, counts = labels.encode(ids), labels.count_values(ids)
+            label, counts = png.encode(ids), labels.count_values(ids)
         id_pixels = counts.tolist()
     data = pair.image.read()
     image = images.normalise(data, pair.image.name, label_hw, rules.images)

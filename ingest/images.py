@@ -10,6 +10,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
+from ingest import png
 from ingest.errors import UserError
 from ingest.labels import decode_image
 
@@ -42,7 +43,8 @@ class Stored:
 
 @dataclass(frozen=True)
 class Format:
-    """How images are stored: `keep` as they are where that can be, or all as `jpeg` of a quality, or all as `png`."""
+    """How images are stored: `keep` as they are where that can be, all as `jpeg` of a quality, or all as `png` that is
+    read fast (`ingest.png`)."""
 
     kind: str = "keep"
     quality: int = 0
@@ -72,9 +74,8 @@ def normalise(data: bytes, name: str, label_hw: tuple[int, int] | None, form: Fo
         turned = True
     ext = "jpg" if image.format == "JPEG" else "png"
     scaled = fit(image.height, image.width, form.max_side)
-    keep = (
-        not turned and not scaled and _plain(image, data) and form.kind in ("keep", "jpeg" if ext == "jpg" else "png")
-    )
+    # Under `png` a PNG is packed anew too: the same pixels, read several times as fast.
+    keep = not turned and not scaled and _plain(image, data) and form.kind in ("keep", "jpeg" if ext == "jpg" else "")
     if keep and ext == "jpg" and not _sound(data):
         keep = False
     if keep and orientation != 1:
@@ -88,7 +89,7 @@ def normalise(data: bytes, name: str, label_hw: tuple[int, int] | None, form: Fo
             size = (scaled[0], scaled[1]) if turned else (scaled[1], scaled[0])
             image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
         ext = "jpg" if form.kind == "jpeg" else "png"
-        data = _jpeg(image, form.quality) if ext == "jpg" else _png(image)
+        data = _jpeg(image, form.quality) if ext == "jpg" else png.encode(np.asarray(image))
         if ext == "jpg":  # what training will see: statistics of the stored pixels, not of the source's
             image = decode_image(data, name)
     counts = np.array(image.histogram(), np.int64).reshape(3, 256)
@@ -120,7 +121,7 @@ def encode(pixels: NDArray[np.uint8], form: Format) -> tuple[bytes, str, NDArray
     """RGB uint8 [H, W, 3] -> (file, extension, the pixels as they decode from it)."""
     image = Image.fromarray(pixels)
     if form.kind != "jpeg":
-        return _png(image), "png", pixels
+        return png.encode(pixels), "png", pixels
     data = _jpeg(image, form.quality)
     return data, "jpg", np.asarray(decode_image(data, "tile"))
 
@@ -137,12 +138,6 @@ def _jpeg(image: Image.Image, quality: int) -> bytes:
     out = io.BytesIO()
     # 4:4:4: thin poles and signs live in colour edges
     image.save(out, "JPEG", quality=quality, subsampling=0)
-    return out.getvalue()
-
-
-def _png(image: Image.Image) -> bytes:
-    out = io.BytesIO()
-    image.save(out, "PNG", compress_level=3)
     return out.getvalue()
 
 

@@ -12,7 +12,7 @@ import yaml
 from click.testing import CliRunner
 from PIL import Image
 
-from ingest import labels
+from ingest import png
 from ingest.__main__ import main
 from ingest.errors import UserError
 from pipeline import decode, gpu
@@ -71,11 +71,21 @@ def test_shrinking_averages(ext: str, shrink: int, size: tuple[int, int]) -> Non
         assert np.abs(pixels[::shrink, ::shrink] - expected).mean() > 5
 
 
+def test_fast_pngs_are_read_without_a_general_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, ids = smooth_scene(37, 61, seed=4)
+    monkeypatch.setattr(decode.cv2, "imdecode", None)
+    np.testing.assert_array_equal(decode.image(as_array(png.encode(image))), image)
+    np.testing.assert_array_equal(decode.image(as_array(png.encode(image)), padded=True)[:, :, :3], image)
+    assert np.abs(decode.image(as_array(png.encode(image)), shrink=2) - box_means(image, 2)).max() <= 1
+    np.testing.assert_array_equal(decode.label(as_array(png.encode(ids))), ids)
+    assert np.asarray(Image.open(io.BytesIO(png.encode(image)))).tolist() == image.tolist()  # any reader reads them
+
+
 @pytest.mark.parametrize("kind", ["ours", "pillow", "filtered", "palette"])
 def test_labels_of_any_writer(kind: str) -> None:
     ids = smooth_scene(53, 71, seed=1)[1]
     if kind == "ours":
-        file = labels.encode(ids)
+        file = png.encode(ids)
     else:
         image = Image.fromarray(ids)
         if kind == "palette":
@@ -92,14 +102,15 @@ def test_labels_of_any_writer(kind: str) -> None:
 
 def test_damage_is_told() -> None:
     image, ids = smooth_scene(64, 64, seed=2)
-    jpeg, png, mask = encode(image, "jpg"), encode(image, "png"), labels.encode(ids)
+    jpeg, photo, mask = encode(image, "jpg"), encode(image, "png"), png.encode(ids)
     middle = len(jpeg) // 2
     for broken in (
         jpeg[:middle],  # Pillow names this one, DALI too
         jpeg[:middle] + b"\xff\xd9",  # ends early, politely: libjpeg would go on in grey
         jpeg[:middle] + b"\xff" * 40 + jpeg[middle + 40 :],
         b"\xff\xd8",
-        png[: len(png) // 2],
+        photo[: len(photo) // 2],
+        png.encode(image)[:-40],
         b"nonsense",
     ):
         with pytest.raises(decode.DecodeError):
