@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from train import report
 from train.distributed import Ranks
 from train.evaluate import Evaluation, as_json
+from train.extremes import Extremes
 from train.tracking import Tracker
 
 VALIDATION = "validation.json"
@@ -25,25 +29,40 @@ def validated(folder: Path, step: int) -> bool:
 def write_validation(folder: Path, found: Evaluation, classes: list[str], facts: dict[str, Any]) -> None:
     """evaluate.as_json and `facts` (step, split, best), atomically. Raises OSError."""
     path = folder / VALIDATION
-    partial = path.with_name(path.name + ".partial")
+    unfinished = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(json.dumps(facts | as_json(found, classes), indent=1) + "\n")
-        os.replace(partial, path)
+        unfinished.write_text(json.dumps(facts | as_json(found, classes), indent=1) + "\n")
+        os.replace(unfinished, path)
     finally:
-        partial.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
 
 
 def finish(
-    folder: Path, found: Evaluation | None, classes: list[str], facts: dict[str, Any], world: Ranks, tracker: Tracker
+    folder: Path,
+    found: Evaluation | None,
+    extremes: Extremes | None,
+    facts: dict[str, Any],
+    classes: list[str],
+    world: Ranks,
+    tracker: Tracker,
 ) -> None:
-    """Every rank calls it. found: of the last weights; None where validation.json stands already, or there is no split.
+    """Writes what the last validation found, and the report. Every rank calls it.
 
-    Nothing here may fail a run whose training is done: what cannot be written costs one line.
+    found and extremes: of the last weights; None where they stand there already, or there is no split. Nothing here
+    may fail a run whose training is done: what cannot be written costs one line.
     """
-    if not world.is_main:
-        return
-    try:
-        if found is not None:
-            write_validation(folder, found, classes, facts)
-    except OSError as error:
-        tracker.say(f"warning: {folder / VALIDATION} could not be written ({error.strerror}); free some space.")
+
+    def attempt(what: str, write: Callable[[], Any]) -> None:
+        try:
+            write()
+        except Exception as error:  # not one of them is worth the run
+            reason = " ".join(str(error).split()) or type(error).__name__
+            tracker.say(f"warning: {folder / what} was not written ({reason}); the training is complete")
+            tracker.event(facts["step"], what="not written", file=what, error=reason)
+
+    if found is not None and world.is_main:
+        attempt(VALIDATION, partial(write_validation, folder, found, classes, facts))
+    if extremes is not None:
+        attempt("extremes", partial(extremes.save, folder, world))
+    if world.is_main:
+        attempt(report.FILE, partial(report.write, folder))

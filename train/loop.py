@@ -265,7 +265,8 @@ class Run:
 
     def _validate(self, tracker: Tracker) -> Evaluation:
         assert self.validator is not None
-        found = self.validator.score(self.net, self.ema, self.loss)
+        ends = self.step == self.total_steps or self.monitor.may_end
+        found = self.validator.score(self.net, self.ema, self.loss, last=ends)
         self.net.train()
         self.validator.tell(found, self.step, tracker)
         if self.monitor.judge(found, self.step):
@@ -305,9 +306,10 @@ class Run:
             tracker.say(f"stopped early at step {self.step}: {self.monitor.reason()}")
         known = last is not None or self.world.broadcast(finish.validated(self.folder, self.step))
         if not known and self.validator is not None:
-            last = self.validator.score(self.net, self.ema, self.loss)
+            last = self.validator.score(self.net, self.ema, self.loss, last=True)
         facts = {"step": self.step, "split": self.recipe.data.val, "best": self.monitor.state_dict()["best"]}
-        finish.finish(self.folder, last, self.facts["classes"], facts, self.world, tracker)
+        extremes = self.validator.extremes if self.validator is not None else None
+        finish.finish(self.folder, last, extremes, facts, self.facts["classes"], self.world, tracker)
         return last
 
     def _on_signal(self, number: int, frame: Any) -> None:

@@ -55,11 +55,12 @@ class Tracker:
         self._dare(lambda: self._points(step, kind, values))
 
     def show(self, step: int, **values: str) -> None:
-        """Short facts beside the progress bar, or as a line; earlier ones stay."""
+        """Short facts beside the progress bar, where earlier ones stay, or as a line of their own."""
         if self.folder is None:
             return
         self._shown |= values
-        text = "  ".join(f"{key} {value}" for key, value in self._shown.items())
+        facts = values if self._plain else self._shown
+        text = "  ".join(f"{key} {value}" for key, value in facts.items())
         if self._plain:
             print(f"step {step}/{self._total}  {text}", flush=True)
         else:

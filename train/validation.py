@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipeline.batch import Batch
 from pipeline.loader import EvalLoader
 from train import backends, charts, model
 from train.config import TrainConfig
 from train.distributed import Ranks
 from train.ema import Ema
 from train.evaluate import Evaluation, Showcase, evaluate
+from train.extremes import Extremes
 from train.losses import SegmentationLoss
 from train.tracking import Tracker
 
@@ -25,15 +27,21 @@ class Validator:
         self.loader = loader
         self._world, self._train, self._classes = world, train, facts["classes"]
         self._showcase = Showcase(loader.shards, train.pictures)
+        self.extremes: Extremes | None = None
+        """Of the last `score`, where it was asked for."""
 
-    def score(self, net: torch.nn.Module, ema: Ema | None, loss: SegmentationLoss) -> Evaluation:
-        """Scores the net, or the average of its weights where one is kept; the same on every rank."""
+    def score(self, net: torch.nn.Module, ema: Ema | None, loss: SegmentationLoss, last: bool = False) -> Evaluation:
+        """Scores the net, or the average of its weights where one is kept; the same on every rank.
+
+        last: the run may end here, so the best and worst images are looked for as well, see `extremes`.
+        """
         self._showcase = Showcase(self.loader.shards, self._train.pictures)
+        self.extremes = Extremes(self.loader.shards) if last else None
         amp = model.scoring_amp(self._train.amp, self._world.device)
         averaged = ema.averaged(net) if ema is not None else contextlib.nullcontext()
         # Whole images have their own sizes: nothing to tune for.
         with averaged, backends.autotuned(False, self._world.device):
-            return evaluate(net, self.loader, self._world, amp, self._showcase.look, loss)
+            return evaluate(net, self.loader, self._world, amp, self._look, loss)
 
     def tell(self, found: Evaluation, step: int, tracker: Tracker) -> None:
         """Curves, panels and the confusion matrix of the last `score`. Every rank calls it."""
@@ -50,3 +58,8 @@ class Validator:
         tracker.scalars(step, "val", {key: value for key, value in values.items() if value is not None} | speed)
         if scores.miou is not None:
             tracker.show(step, mIoU=f"{100 * scores.miou:.2f}%")
+
+    def _look(self, batch: Batch, predictions: torch.Tensor) -> None:
+        self._showcase.look(batch, predictions)
+        if self.extremes is not None:
+            self.extremes.look(batch, predictions)

@@ -14,11 +14,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ingest.errors import UserError
-from train import checkpoint, config, model
+from train import checkpoint, config, model, report
 from train.distributed import Ranks, ranks
 from train.evaluate import evaluate
 from train.loop import Run, Summary
 from train.metrics import ConfusionMatrix
+from train.tracking import Tracker
 
 
 @pytest.fixture
@@ -64,6 +65,7 @@ def test_a_run_learns_and_leaves_its_folder(raw_recipe: dict, world: Ranks, tmp_
     expected = {"loss", "ce", "gradient_norm", "momentum", "memory_gb", "images_per_second", "data_wait_share"}
     assert expected <= train.keys() and 0 < train["memory_gb"] < 100 and train["momentum"] == 0.9
     assert {"miou", "loss", "pixel_accuracy", "iou/class0"} <= log(folder, "val")[-1].keys()
+    assert (folder / "report.html").stat().st_size > 10_000 and (folder / "extremes" / "extremes.json").exists()
 
 
 def test_the_host_waits_for_the_device_at_log_steps_only(raw_recipe: dict, world: Ranks, tmp_path: Path) -> None:
@@ -225,6 +227,59 @@ def test_a_checkpoint_that_does_not_fit_is_refused(raw_recipe: dict, world: Rank
     other = state | {"dataset": state["dataset"] | {"classes": ["a", "b"]}}
     with pytest.raises(UserError, match="trained on 2 classes"):
         Run(config.parse(raw_recipe), world, tmp_path / "x", other)
+
+
+def test_a_report_that_fails_costs_one_line(
+    raw_recipe: dict, world: Ranks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def broken(_: Path) -> Path:
+        raise KeyError("surprise")
+
+    monkeypatch.setattr(report, "write", broken)
+    raw_recipe["train"] |= {"steps": 1}
+    _, summary = start(raw_recipe, world, tmp_path / "run")
+    assert summary.step == 1
+    out = capsys.readouterr().out
+    assert "report.html was not written ('surprise'); the training is complete" in out and "Traceback" not in out
+
+
+def test_a_finished_run_that_is_resumed_only_writes_what_is_missing(
+    raw_recipe: dict, world: Ranks, tmp_path: Path
+) -> None:
+    """Killed between its last checkpoint and its report, it is scored again; the scores are those of before."""
+    raw_recipe["train"] |= {"steps": 2, "ema": 0.9}
+    folder = tmp_path / "run"
+    _, whole = start(raw_recipe, world, folder)
+    before = (folder / "checkpoints" / "last.pt").read_bytes()
+    (folder / "validation.json").unlink()
+    (folder / "report.html").unlink()
+    state = checkpoint.load(folder / "checkpoints" / "last.pt")
+    _, again = start(raw_recipe, world, folder, state)
+    assert again.last.scores == whole.last.scores and (folder / "report.html").exists()
+    _, nothing = start(raw_recipe, world, folder, state)
+    assert nothing.last is None and (folder / "checkpoints" / "last.pt").read_bytes() == before
+
+
+def test_a_full_disk_under_the_log_does_not_stop_the_run(
+    raw_recipe: dict, world: Ranks, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "log.jsonl").symlink_to("/dev/full")
+    raw_recipe["train"] |= {"steps": 2}
+    _, summary = start(raw_recipe, world, tmp_path / "run")
+    assert summary.step == 2
+    assert capsys.readouterr().out.count("are not complete (No space left on device). Going on.") == 1
+
+
+def test_the_log_of_a_killed_run_is_cut_where_it_goes_on(tmp_path: Path) -> None:
+    lines = [{"step": step, "kind": "train", "loss": 1.0} for step in (1, 2, 3, 4)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 5, "ki')
+    tracker = Tracker(tmp_path, step=3, total_steps=9)
+    tracker.scalars(4, "train", {"loss": 0.5, "ce": float("nan")})
+    tracker.close()
+    kept = log(tmp_path, "train")
+    assert [line["step"] for line in kept] == [1, 2, 3, 4]
+    assert kept[-1]["loss"] == 0.5 and kept[-1]["ce"] is None
 
 
 @pytest.mark.parametrize(
