@@ -1,0 +1,95 @@
+"""`python -m train`: training and the small commands beside it are told apart by the first argument."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from ingest.errors import UserError
+from train import config
+from train.__main__ import SUBCOMMANDS, command
+
+
+def train(*arguments: str) -> Result:
+    return CliRunner().invoke(command, list(arguments), prog_name="python -m train")
+
+
+def refused(*arguments: str) -> str:
+    result = train(*arguments)
+    assert isinstance(result.exception, UserError), result.output
+    return str(result.exception)
+
+
+def test_help_teaches_every_command() -> None:
+    text = train("--help").output
+    for name in SUBCOMMANDS:
+        assert f"python -m train {name}" in text
+        own = train(name, "--help")
+        assert own.exit_code == 0 and own.output.startswith(f"Usage: python -m train {name} "), own.output
+    assert "--dry-run" in text and "--twin" in text
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    probe = "import sys, train.__main__; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", probe]).returncode == 0
+
+
+def test_recipes_are_listed_with_what_they_train() -> None:
+    lines = train("recipes").output.splitlines()
+    rows = {line.split()[0]: line for line in lines[1:] if line}
+    assert set(config.shipped()) <= set(rows)
+    assert "pspnet resnet50 (ImageNet)" in rows["voc_pspnet"] and "30000 steps" in rows["voc_pspnet"]
+    assert "192x256" in rows["camvid_enet"] and "40 epochs" in rows["camvid_enet"]
+
+
+def test_a_schedule_is_shown_and_drawn(tmp_path: Path) -> None:
+    picture = tmp_path / "lr.png"
+    result = train("schedule", "--cfg", "voc_pspnet", "--plot", str(picture))
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert lines[0] == "voc_pspnet: poly, base learning rate 0.01, 30000 steps"
+    assert lines[1].split() == ["step", "lr"] and lines[2].split() == ["0", "0.01"]
+    assert lines[-2].split()[0] == "29999" and lines[-1] == str(picture)
+    with Image.open(picture) as image:
+        assert image.size == (900, 300)
+
+
+def test_momentum_is_shown_where_it_is_scheduled(tmp_path: Path) -> None:
+    picture = tmp_path / "lr.png"
+    result = train(
+        "schedule", "--cfg", "voc_pspnet", "--steps", "101", "--plot", str(picture), "schedule.name=onecycle"
+    )
+    rows = {line.split()[0]: line.split()[1:] for line in result.output.splitlines()[1:-1]}
+    assert rows["step"] == ["lr", "momentum"]
+    assert rows["0"] == ["0.001", "0.950"] and rows["30"] == ["0.01", "0.850"] and rows["100"] == ["0.0004", "0.950"]
+    with Image.open(picture) as image:
+        assert image.size == (900, 600)
+
+
+def test_epochs_are_counted_in_the_dataset(toy: Path, tmp_path: Path) -> None:
+    epochs = ["schedule", "--cfg", "scenes_enet", "train.epochs=5", "data.batch_size=5"]
+    result = train(*epochs, f"data.path={toy}", "schedule.warmup_steps=0")
+    assert result.output.splitlines()[0].endswith(", 10 steps")  # 12 samples: 2 batches of 5 an epoch
+    assert "give --steps N" in refused(*epochs, f"data.path={tmp_path}")
+    assert train(*epochs, f"data.path={tmp_path}", "--steps", "7").output.splitlines()[0].endswith(", 7 steps")
+    assert "has 12 samples" in refused(*epochs, f"data.path={toy}", "data.batch_size=13")
+
+
+def test_mistakes_are_one_line(tmp_path: Path) -> None:
+    assert "did you mean 'voc_pspnet'" in refused("schedule", "--cfg", "voc_pspnett")
+    assert "ends in .png" in refused("schedule", "--cfg", "voc_pspnet", "--plot", str(tmp_path / "lr.jpg"))
+    assert "does not exist" in refused("schedule", "--cfg", "voc_pspnet", "--plot", str(tmp_path / "no" / "lr.png"))
+    assert "add --dry-run" in refused("--cfg", "voc_pspnet", "--twin", "voc")
+    assert "does not go with --dry-run" in refused("--cfg", "voc_pspnet", "--dry-run", "--resume", "auto")
+
+
+@pytest.mark.parametrize("arguments", [["convert", "none.json"], ["schedule", "--cfg", "none"]])
+def test_a_users_mistake_exits_with_2_and_no_traceback(arguments: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-m", "train", *arguments], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
