@@ -109,6 +109,7 @@ def _tiles(run: RunRecord) -> list[tuple[str, str, str]]:
     accuracy = run.validation.get("pixel_accuracy")
     if accuracy is not None:
         tiles.append(("pixel accuracy", percent(accuracy), f"at step {scored:,}"))
+    tiles += _monitored(run)
     tiles.append(("steps", f"{run.last_step:,}", ""))
     if run.seconds:
         count = len(run.starts)
@@ -119,6 +120,18 @@ def _tiles(run: RunRecord) -> list[tuple[str, str, str]]:
     if wait is not None:
         tiles.append(("data wait", f"{100 * wait:.1f}%", "of step time"))
     return tiles
+
+
+def _monitored(run: RunRecord) -> list[tuple[str, str, str]]:
+    """What made best.pt the best, where that was not the mIoU."""
+    marks = [event for event in run.events if event.get("what") == "best"]
+    if not marks:
+        return []
+    return [
+        (f"best {name}", number(value) if name == "loss" else percent(value), f"at step {marks[-1]['step']:,}")
+        for name, value in marks[-1].items()
+        if name not in ("time", "step", "kind", "what", "miou") and isinstance(value, (int, float))
+    ]
 
 
 def _speed(run: RunRecord) -> tuple[float | None, float | None]:

@@ -334,6 +334,15 @@ def test_a_stopped_run_says_so_and_an_early_one_stands(tmp_path: Path) -> None:
     assert "Stopped at step 12 by SIGTERM" in report.write(tmp_path).read_text()
 
 
+def test_what_was_monitored_stands_at_the_top(tmp_path: Path) -> None:
+    best = log_line("event", 10, what="best", loss=0.5) + log_line("event", 20, what="best", loss=0.25)
+    (tmp_path / "log.jsonl").write_text(start(0) + best)
+    page = report.write(tmp_path).read_text()
+    assert "<dt>best loss</dt><dd>0.25<small>at step 20</small>" in page
+    (tmp_path / "log.jsonl").write_text(start(0) + log_line("event", 10, what="best", miou=0.5))
+    assert "<dt>best" not in report.write(tmp_path).read_text()
+
+
 def test_long_curves_are_thinned_to_means_with_their_extremes() -> None:
     points: dict[int, float | None] = {step: 1.0 + step % 2 for step in range(1, 2401)}
     points[1200] = 500.0
