@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -92,10 +94,46 @@ def ranks(device: str = "auto") -> Iterator[Ranks]:
     if on_gpu:
         torch.cuda.set_device(place)
     if world > 1:
+        backend = "nccl" if on_gpu else "gloo"
         # device_id binds nccl to its device at once, so that barriers need no guess.
-        dist.init_process_group("nccl" if on_gpu else "gloo", device_id=place if on_gpu else None)
+        bound = place if on_gpu else None
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            store = _fresh_store(rank, world)
+            dist.init_process_group(backend, store=store, rank=rank, world_size=world, device_id=bound)
+        else:
+            dist.init_process_group(backend, device_id=bound)
     try:
         yield Ranks(rank, world, local_rank, local_world, place)
     finally:
         if world > 1:
             dist.destroy_process_group()
+
+
+def _fresh_store(rank: int, world: int) -> dist.Store:
+    """A part of torchrun's own store that only the ranks of this start know.
+
+    torchrun keeps one store while it starts its ranks again and again (--max-restarts), and torch 2.15 leaves the keys
+    of the last start in it: ranks then find addresses of processes that are dead, and wait for them. The number of
+    restarts cannot tell the starts apart, each node counts its own. So the main rank makes up a name, and hands it to
+    each rank that asks with a name of its own: an old question may get an answer, but an old answer is never read.
+    """
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(address, port, world, is_master=False)
+    if rank > 0:
+        mine = uuid.uuid4().hex
+        store.set(f"segrail/asks/{rank}", mine)
+        start = store.get(f"segrail/answers/{mine}").decode()
+        store.set(f"segrail/{start}/heard/{rank}", "")
+        return dist.PrefixStore(f"segrail/{start}", store)
+    start = uuid.uuid4().hex
+    missing, deadline = set(range(1, world)), time.monotonic() + 600
+    while missing:
+        for other in sorted(missing):
+            if store.check([f"segrail/asks/{other}"]):
+                store.set("segrail/answers/" + store.get(f"segrail/asks/{other}").decode(), start)
+            if store.check([f"segrail/{start}/heard/{other}"]):
+                missing.discard(other)
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"ranks {sorted(missing)} did not start within 10 minutes")
+        time.sleep(0.01)
+    return dist.PrefixStore(f"segrail/{start}", store)
