@@ -6,7 +6,6 @@ import contextlib
 import math
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,30 +26,10 @@ from train.losses import SegmentationLoss
 from train.metrics import ConfusionMatrix
 from train.monitor import Monitor
 from train.saver import Saver
+from train.summary import Summary
 from train.tracking import Tracker
 from train.validation import Validator
 from train.window import Window
-
-
-@dataclass(frozen=True)
-class Summary:
-    """How a run ended."""
-
-    folder: Path
-    step: int
-    total_steps: int
-    best_miou: float | None
-    """mIoU of best.pt."""
-    last: Evaluation | None
-    classes: list[str]
-    images_per_second: float
-    """Training crops a second, over all ranks, of this call; without validation."""
-    wait_share: float
-    """Share of step time that this rank spent waiting for data, 0..1."""
-    stopped_by: int | None = None
-    """The signal that ended it before its last step."""
-    early: bool = False
-    """Whether it ended because train.patience was exhausted."""
 
 
 class Run:
