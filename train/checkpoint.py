@@ -6,7 +6,7 @@ import os
 import pickle
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 
@@ -24,7 +24,13 @@ def save(path: Path, state: dict[str, Any]) -> None:
     partial = path.with_name(path.name + ".partial")
     try:
         with open(partial, "wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
+            disk = _Disk(file)
+            try:
+                torch.save({"format": FORMAT, **state}, cast(IO[bytes], disk))
+            except RuntimeError:
+                if disk.error is not None:
+                    raise disk.error from None
+                raise
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -79,6 +85,24 @@ def latest_run(runs: Path) -> Path | None:
     """The newest run folder under saved/<name> that holds a checkpoint to go on from."""
     found = [last.parent.parent for last in runs.glob("*/checkpoints/last.pt")]
     return max(found, key=lambda run: run.name, default=None)
+
+
+class _Disk:
+    """A file that remembers why it could not be written: torch.save turns that into a RuntimeError about its zip."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -28,17 +28,24 @@ class Saver:
         """
         if not self._is_main:
             return True
-        first, *others = [self.path(name) for name in names]
-        path = first
+        todo = [self.path(name) for name in names]
+        first = todo[0]
         try:
             checkpoint.save(first, state)
-            for path in others:
-                checkpoint.link(first, path)
+            todo.remove(first)
+            while todo:
+                checkpoint.link(first, todo[0])
+                del todo[0]
         except OSError as error:
-            kept = "the one before it is kept" if path.exists() else "there is none yet"
+            missing = [path.name for path in todo]
+            last = self.path("last")
+            kept = f"{last} of before is kept" if last.exists() else "there is none yet"
             reason = error.strerror or str(error)
-            tracker.say(f"warning: {path} could not be written ({reason}): {kept}; free some space. Going on.")
-            tracker.event(step, what="checkpoint not written", file=str(path), error=str(error))
+            tracker.say(
+                f"warning: at step {step} {', '.join(missing)} could not be written ({reason}): {kept}; "
+                "free some space. Going on."
+            )
+            tracker.event(step, what="checkpoint not written", files=missing, error=str(error))
             return False
         return True
 

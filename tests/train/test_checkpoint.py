@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import resource
+import signal
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,43 @@ def test_a_full_disk_keeps_the_old_one(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.undo()
     assert checkpoint.load(path)["step"] == 1
     assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_disk_that_fills_while_writing(tmp_path: Path) -> None:
+    """A real file system that refuses the bytes: torch's own error speaks of its zip, ours of the disk."""
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, {"step": 1})
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            checkpoint.save(path, {"model": {str(i): torch.zeros(10_000) for i in range(20)}})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert checkpoint.load(path)["step"] == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_second_name_outlives_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a hard link, and by a copy where the file system has none."""
+    first, second = tmp_path / "best.pt", tmp_path / "last.pt"
+    for step in (1, 2):
+        checkpoint.save(first, {"step": step})
+        checkpoint.link(first, second)
+        checkpoint.link(first, second)  # again: a resumed run does it twice
+        assert os.path.samefile(first, second)
+    checkpoint.save(first, {"step": 3})
+    assert checkpoint.load(second)["step"] == 2
+
+    def none(*_: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(checkpoint.os, "link", none)
+    checkpoint.link(first, second)
+    assert checkpoint.load(second)["step"] == 3 and not os.path.samefile(first, second)
+    assert {file.name for file in tmp_path.iterdir()} == {"best.pt", "last.pt"}
 
 
 def test_foreign_files_are_refused_without_running_them(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from train.evaluate import evaluate
 from train.loop import Run, Summary
 from train.metrics import ConfusionMatrix
 from train.tracking import Tracker
+from train.window import Window
 
 
 @pytest.fixture
@@ -216,6 +217,62 @@ def test_a_full_disk_does_not_stop_the_run(
     _, summary = start(raw_recipe, world, tmp_path / "run")
     assert summary.step == 7
     assert "could not be written (No space left on device)" in capsys.readouterr().out
+
+
+def test_bfloat16_accumulation_and_clipping_resume_bit_for_bit(raw_recipe: dict, world: Ranks, tmp_path: Path) -> None:
+    raw_recipe["optimizer"] = {"lr": 0.05, "accumulate": 2, "clip_norm": 0.5}
+    raw_recipe["train"] |= {"steps": 4, "amp": "bf16", "val_every_steps": 9}
+    whole, _ = start(raw_recipe, world, tmp_path / "whole")
+    raw_recipe["train"]["steps"] = 2
+    raw_recipe["schedule"] = {"name": "constant"}
+    start(raw_recipe, world, tmp_path / "cut")
+    state = checkpoint.load(tmp_path / "cut" / "checkpoints" / "last.pt")
+    raw_recipe["train"]["steps"] = 4
+    rest, _ = start(raw_recipe, world, tmp_path / "cut", state)
+    again, _ = start(raw_recipe, world, tmp_path / "again")
+    assert same(weights(rest), weights(again)) and not same(weights(rest), weights(whole))
+    assert state["batch"] == {"global": 4, "ranks": 1, "accumulate": 2}
+    # the norm is of before clipping, of the averaged gradient of both parts
+    assert all(line["gradient_norm"] > 0.5 for line in log(tmp_path / "again", "train"))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("amp", ["bf16", "fp16", "off"])
+def test_a_step_never_waits_for_a_gpu(raw_recipe: dict, tmp_path: Path, amp: str) -> None:
+    raw_recipe["train"] |= {"device": "gpu", "amp": amp, "steps": 8, "log_every": 99, "val_every_steps": 99}
+    raw_recipe["train"] |= {"ema": 0.9, "train_miou": True, "save_every_steps": 0}
+    raw_recipe["data"] |= {"val": ""}
+    with ranks("gpu") as place:
+        run = Run(config.parse(raw_recipe), place, tmp_path / "run")
+        window = Window(place, 4, 1)
+        batches = iter(run.loader)
+        for step in range(4):
+            if step == 2:  # the first steps tune, compile and allocate
+                torch.cuda.set_sync_debug_mode("error")
+            try:
+                losses, norm = run._one_step(batches, window)
+                window.add(losses, norm)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+        batches.close()
+
+
+@pytest.mark.gpu
+def test_the_scaler_goes_on(raw_recipe: dict, tmp_path: Path) -> None:
+    raw_recipe["train"] |= {"device": "gpu", "amp": "fp16", "steps": 3, "val_every_steps": 99}
+    with ranks("gpu") as place:
+        run, _ = start(raw_recipe, place, tmp_path / "run")
+        state = checkpoint.load(tmp_path / "run" / "checkpoints" / "last.pt")
+        assert state["scaler"]["scale"] > 0
+        rest = Run(config.parse(raw_recipe), place, tmp_path / "run", state)
+        assert rest.scaler.state_dict() == run.scaler.state_dict()
+
+
+def test_synchronised_batch_norm_on_cpus_is_refused(raw_recipe: dict, tmp_path: Path) -> None:
+    raw_recipe["data"]["batch_size"] = 2
+    raw_recipe["train"]["sync_bn"] = True
+    with pytest.raises(UserError, match=r"train\.sync_bn = true needs GPUs"):
+        Run(config.parse(raw_recipe), Ranks(0, 2, 0, 2, torch.device("cpu")), tmp_path / "run")
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused(raw_recipe: dict, world: Ranks, tmp_path: Path) -> None:
