@@ -12,7 +12,7 @@ BUSY = 0.75
 NEAR = 0.85
 _ADVICE = {
     "read": "put the shards on a faster disk",
-    "decode": "store images that decode faster (`ingest --image-format jpeg:95`, `--max-side`)",
+    "decode": "store images that decode faster (`ingest --image-format png` or `jpeg:95`, `--max-side`)",
     "warp": "use a smaller crop, or leave out an augmentation (`--rows all` shows what each costs)",
     "hand-over": "use larger batches",
 }

@@ -5,13 +5,29 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 Facts = dict[str, float]
 
 
+# Repeats further apart than this (spread / median) say more of the machine's other work than of the rows.
+NOISY = 0.15
+
+
 class RowFailed(RuntimeError):
     """A row's process died; the message is its last words."""
+
+
+def noise(table: Mapping[str, Facts]) -> str:
+    """A warning when the repeats of a row lie far apart; else empty. Rows hold images_per_second and spread."""
+    worst = max((facts["spread"] / facts["images_per_second"] for facts in table.values()), default=0.0)
+    if worst <= NOISY:
+        return ""
+    return (
+        f"warning: repeats of one row lie {worst:.0%} apart: something else runs on this machine. Ratios are only as "
+        "good as that; measure again when it is quiet."
+    )
 
 
 def run(module: str, order: dict[str, Any]) -> Facts:

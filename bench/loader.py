@@ -14,7 +14,7 @@ import click
 import numpy as np
 from tqdm import tqdm
 
-from bench import bounds, loaders, plots, report, scenes, tune
+from bench import bounds, fresh, loaders, plots, report, scenes, tune
 from bench.fresh import Facts, RowFailed
 from bench.measure import in_process
 from bench.setting import Setting
@@ -96,8 +96,10 @@ def cases(folder: str | None, sizes: list[str], keep: Path | None, augment: Augm
 @click.option("--cfg", "recipe", help="Take crop, augmentation, batch size and prefetch from a recipe.")
 @click.option("--split", default="train", show_default=True)
 @click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True)
-@click.option("--rows", help=f"Comma-separated names, or all; see below.  [default: {','.join(loaders.DEFAULT)}]")
-@click.option("--sizes", help=f"Scenes to draw without DIR: {', '.join(scenes.SIZES)}.  [default: all]")
+@click.option("--rows", help=f"Comma-separated names, or all; see above.  [default: {','.join(loaders.DEFAULT)}]")
+@click.option(
+    "--sizes", help=f"Scenes to draw without DIR: {', '.join(scenes.SIZES)}.  [default: {','.join(scenes.DEFAULT)}]"
+)
 @click.option("--scenes", "keep", type=click.Path(path_type=Path), help="Keep the scenes there, and use them again.")
 @click.option("--batch", type=click.IntRange(1), help="Images a batch.  [default: the recipe's, or 8]")
 @click.option("--threads", type=click.IntRange(1), help="Threads or workers of every row.  [default: all cores]")
@@ -151,7 +153,7 @@ def command(
     import torch
 
     chosen = _names("--rows", rows, list(loaders.DEFAULT), loaders.ROWS)
-    sizes_chosen = _names("--sizes", sizes, list(scenes.SIZES), scenes.SIZES)
+    sizes_chosen = _names("--sizes", sizes, list(scenes.DEFAULT), scenes.SIZES)
     if device == "gpu" and not torch.cuda.is_available():
         raise UserError("--device gpu: this machine shows no GPU; use --device cpu")
     for option, path in (("--json", json_path), ("--plot", plot)):
@@ -186,8 +188,8 @@ def command(
             table = report.summarise(found)
             sentence = bounds.sentence(table, setting.threads, place)
             head = describe(case, shards, setting, seconds, repeats)
-            click.echo("\n".join(filter(None, [head, report.render(table, setting), sentence, report.costs(table)])))
-            click.echo()
+            lines = [head, report.render(table, setting), sentence, report.costs(table), fresh.noise(table)]
+            click.echo("\n".join(filter(None, lines)) + "\n")
             tables[case.title] = {
                 "setting": asdict(setting),
                 "data": {"header": head, "samples": len(shards)},

@@ -52,7 +52,16 @@ SIZES = {
         _STREET,
         "five real Cityscapes images: 2167 kB, labels 15 kB",
     ),
+    "cityscapes-repacked": Size(
+        "Cityscapes size, PNG repacked by --image-format png",
+        "cityscapes",
+        _CITYSCAPES,
+        ("--image-format", "png"),
+        _STREET,
+        "",
+    ),
 }
+DEFAULT = ("voc", "cityscapes-jpeg", "cityscapes-png")
 
 
 def make(size: str, scratch: Path) -> Path:

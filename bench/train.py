@@ -90,6 +90,18 @@ def render(table: Mapping[str, Facts]) -> str:
     return "\n".join(lines)
 
 
+def best(found: Mapping[str, Sequence[Facts]]) -> str:
+    """The fastest repeats side by side: a machine's other work slows a row down, and never speeds it up."""
+    fastest = {row: max(repeat["images_per_second"] for repeat in repeats) for row, repeats in found.items()}
+    if len(fastest) < 2 or min(len(repeats) for repeats in found.values()) < 2:
+        return ""
+    speeds = ", ".join(f"{row} {speed:.1f}" for row, speed in fastest.items())
+    ratios = [
+        f"{fastest['ours'] / fastest[row]:.2f} of {row}" for row in fastest if row != "ours" and "ours" in fastest
+    ]
+    return f"Fastest repeats, images/s: {speeds}" + (f"; ours is {', '.join(ratios)}." if ratios else ".")
+
+
 def sentence(table: Mapping[str, Facts], device: str) -> str:
     """Says what bounds training: data, the cores that loader and net share, or a part of the net's own step."""
     if "ours" not in table:
@@ -172,7 +184,7 @@ def command(
         f"{parsed.data.batch_size}, {device}, {provenance.versions()[device]}; medians of {repeats} x {count} steps"
     )
     bound = sentence(table, device)
-    click.echo("\n".join([head, render(table), bound]))
+    click.echo("\n".join(filter(None, [head, render(table), bound, fresh.noise(table), best(found)])))
     if json_path is not None:
         facts: dict[str, Any] = {
             "recipe": config.to_dict(parsed),

@@ -16,7 +16,7 @@ from bench.clock import Clock
 from bench.fresh import RowFailed
 from bench.naive import scores
 from bench.steps import measure
-from bench.train import ROWS, command, in_process, render, sentence, summarise
+from bench.train import ROWS, best, command, in_process, render, sentence, summarise
 from ingest.errors import UserError
 from tests.shard_folder import smooth_scene, write_shards
 from train import config
@@ -143,6 +143,13 @@ def test_ratios_are_of_medians() -> None:
     lines = render(table).splitlines()
     assert len({len(line) for line in lines[:4]}) == 1 and len({len(line) for line in lines[5:]}) == 1
     assert "0.80" in lines[2] and "2.00" in lines[2] and "25%" in lines[2]
+
+
+def test_the_fastest_repeats_are_set_side_by_side() -> None:
+    found = {"cached": [facts(10), facts(8)], "ours": [facts(5), facts(9)]}
+    assert best(found) == "Fastest repeats, images/s: cached 10.0, ours 9.0; ours is 0.90 of cached."
+    assert best({"ours": [facts(5), facts(9)]}) == ""
+    assert best({"cached": [facts(10)], "ours": [facts(5)]}) == ""
 
 
 def test_the_sentence_names_what_bounds_training() -> None:
