@@ -71,14 +71,15 @@ def _crop(
     """Makes one crop; what is wrong with the sample when it is skipped."""
     assert request.matrices is not None and request.sigmas is not None and request.shrinks is not None
     sample, matrix, shrink = int(request.samples[i]), request.matrices[i], int(request.shrinks[i])
+    encoded = shards.image(sample), shards.label(sample)
     kind = "image"
     try:
-        if damaged := shards.damaged(sample):
+        if damaged := shards.damaged(sample, *encoded):
             kind = damaged
             raise decode.DecodeError(CHANGED)
-        image = decode.image(shards.image(sample), shrink, padded=len(fill) == 3)
+        image = decode.image(encoded[0], shrink, padded=len(fill) == 3)
         kind = "label"
-        label = decode.label(shards.label(sample))
+        label = decode.label(encoded[1])
     except decode.DecodeError as error:
         if on_bad == "error":
             raise broken(shards, sample, kind, error) from error
@@ -90,14 +91,16 @@ def _crop(
 
 
 def _whole(shards: ShardSet, sample: int, out_image: Image, out_label: Image | None) -> None:
+    # Read outside the `try`: what reading says of a shard is no fault of the sample.
+    image, label = shards.image(sample), None if out_label is None else shards.label(sample)
     kind = "image"
     try:
-        if damaged := shards.damaged(sample):
+        if damaged := shards.damaged(sample, image, label):
             kind = damaged
             raise decode.DecodeError(CHANGED)
-        decode.image(shards.image(sample), out=out_image)
-        if out_label is not None:
+        decode.image(image, out=out_image)
+        if label is not None and out_label is not None:
             kind = "label"
-            np.copyto(out_label, decode.label(shards.label(sample)))
+            np.copyto(out_label, decode.label(label))
     except ValueError as error:  # also a size other than the record's
         raise broken(shards, sample, kind, error) from error

@@ -34,7 +34,8 @@ class Feed:
         """
         self._shards, self._requests, self._inputs, self._build = shards, requests, inputs, build
         self._on_bad, self._fill = on_bad, list(fill)
-        self._under_way: deque[Request] = deque()
+        # With their inputs: DALI does not copy them, so they are to live until they are consumed.
+        self._under_way: deque[tuple[Request, tuple[Any, ...]]] = deque()
         self._again: deque[Request] = deque()
         self._bad: dict[int, str] = {}
 
@@ -47,14 +48,14 @@ class Feed:
     def source(self) -> tuple[Any, ...]:
         """DALI's `external_source` calls this, some batches ahead of `run`."""
         request = self._again.popleft() if self._again else next(self._requests)
-        for sample in map(int, request.samples):
-            if sample not in self._bad and (kind := self._shards.damaged(sample)):
-                self._found(sample, kind, CHANGED)
         inputs = self._inputs(request)
-        for i, sample in enumerate(request.samples):
-            if int(sample) in self._bad:
+        files = inputs[: 1 + self._shards.labeled]
+        for i, sample in enumerate(map(int, request.samples)):
+            if sample not in self._bad and (kind := self._shards.damaged(sample, *(part[i] for part in files))):
+                self._found(sample, kind, CHANGED)
+            if sample in self._bad:
                 inputs[0][i], inputs[1][i] = self._blank()
-        self._under_way.append(request)
+        self._under_way.append((request, inputs))
         return inputs
 
     def run(self) -> Iterator[tuple[Request, tuple[Any, ...], dict[str, str]]]:
@@ -74,19 +75,19 @@ class Feed:
             except RuntimeError as error:
                 self._learn(error)
                 # A pipeline that has failed stays failed: a new one takes the requests that were under way.
-                self._again.extend(self._under_way)
+                self._again.extend(request for request, _ in self._under_way)
                 self._under_way.clear()
                 pipe = self._build(self.source)
                 pipe.build()
                 continue
-            request = self._under_way.popleft()
+            request, _ = self._under_way.popleft()
             skipped = {self._shards.keys[s]: self._bad[int(s)] for s in request.samples if int(s) in self._bad}
             yield request, outputs, skipped
 
     def _learn(self, error: RuntimeError) -> None:
         """Finds the broken files under way; DALI's message does not always say. Raises unless they may be skipped."""
         found = False
-        for request in self._under_way:
+        for request, _ in self._under_way:
             for sample in map(int, request.samples):
                 if sample in self._bad:
                     continue

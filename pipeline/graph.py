@@ -172,7 +172,7 @@ def _image_kind(channels: int) -> _Kind:
 
 def _inputs(source: Source, kinds: list[_Kind]) -> list[Any]:
     dtypes, ndims, layouts = zip(*kinds, strict=True)
-    # no_copy: the arrays are views of the mapped tars, which outlive the pipeline.
+    # no_copy: `Feed` keeps the arrays until they are consumed.
     return list(
         fn.external_source(
             source=source,

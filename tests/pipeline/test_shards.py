@@ -1,0 +1,121 @@
+"""ShardSet: the bytes of every sample, and what it says when a tar changes while it is open."""
+
+from __future__ import annotations
+
+import gc
+import io
+import itertools
+import os
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ingest.errors import UserError
+from pipeline.augment import Augment
+from pipeline.loader import TrainLoader
+from pipeline.shards import ShardSet
+from tests.shard_folder import smooth_scene, write_shards
+
+COUNT = 10
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_shards(tmp_path / "shards", {"train": [smooth_scene(50, 60, seed=i) for i in range(COUNT)]})
+
+
+def test_every_sample_has_the_bytes_that_tarfile_reads(folder: Path) -> None:
+    shards = ShardSet(folder, "train")
+    assert shards.counts == [4, 4, 2] and len(shards) == COUNT
+    for sample, key in enumerate(shards.keys):
+        with tarfile.open(shards.shard_of(sample)) as tar:
+            assert shards.image(sample).tobytes() == tar.extractfile(f"{key}.png").read()
+            assert shards.label(sample).tobytes() == tar.extractfile(f"{key}.seg.png").read()
+        image, _ = smooth_scene(50, 60, seed=sample)
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(shards.image(sample)))), image)
+
+
+def test_bytes_stay_when_the_shards_are_gone(folder: Path) -> None:
+    shards = ShardSet(folder, "train")
+    image, copy = shards.image(3), shards.image(3).tobytes()
+    del shards
+    gc.collect()
+    assert image.tobytes() == copy
+
+
+def test_files_are_closed_with_the_set(folder: Path) -> None:
+    def open_tars() -> int:
+        links = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
+        return sum(os.path.exists(link) and str(folder) in os.readlink(link) for link in links)
+
+    shards = ShardSet(folder, "train")
+    assert open_tars() == 3
+    del shards
+    gc.collect()
+    assert open_tars() == 0
+    (folder / "train-000001.tar").write_bytes(b"short")
+    with pytest.raises(UserError):
+        ShardSet(folder, "train")
+    gc.collect()
+    assert open_tars() == 0
+
+
+def test_a_tar_truncated_in_use_is_an_error_and_not_the_end_of_the_process(folder: Path) -> None:
+    shards = ShardSet(folder, "train")
+    tar = folder / "train-000001.tar"
+    os.truncate(tar, 2000)
+    assert shards.image(0).size  # other shards are as they were
+    with pytest.raises(UserError, match=r"train-000001\.tar ends inside train-7\.png: it was truncated while in use"):
+        shards.image(7)
+    loader = TrainLoader(shards, Augment(crop=(32, 32), base_size=48), 5)
+    with pytest.raises(UserError, match=r"train-000001\.tar ends inside train-.*copy it again or ingest"):
+        list(itertools.islice(loader, 2))
+    with pytest.raises(UserError, match=r"train-000001\.tar has 2000 bytes, dataset\.json says"):
+        ShardSet(folder, "train")
+
+
+def test_skipping_does_not_hide_a_truncated_tar(folder: Path) -> None:
+    shards = ShardSet(folder, "train")
+    os.truncate(folder / "train-000001.tar", 2000)
+    loader = TrainLoader(shards, Augment(crop=(32, 32), base_size=48), 5, on_bad_sample="skip")
+    with pytest.raises(UserError, match="truncated while in use"):
+        list(itertools.islice(loader, 2))
+
+
+def test_a_tar_rewritten_in_place_is_noticed(folder: Path) -> None:
+    shards = ShardSet(folder, "train")
+    other = (folder / "train-000000.tar").read_bytes()
+    with open(folder / "train-000001.tar", "r+b") as tar:  # the same file, other content
+        tar.write(other)
+    with pytest.raises(UserError, match=r"train-000001\.idx does not match train-000001\.tar at 'train-4\.png'"):
+        shards.image(4)
+
+
+def test_a_failing_disk_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(116, "Stale file handle")
+
+    shards = ShardSet(folder, "train")
+    monkeypatch.setattr(os, "preadv", fail)
+    with pytest.raises(UserError, match=r"train-2\.png in .*train-000000\.tar cannot be read \(Stale file handle\)"):
+        shards.image(2)
+
+
+def test_too_many_shards_for_the_limit_of_open_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(UserError, match=r"too many open files; allow more \(ulimit -n\)"):
+        ShardSet(folder, "train")
+
+
+def test_asking_ahead_changes_nothing(folder: Path) -> None:
+    shards = ShardSet(folder, "train")
+    before = [shards.image(sample).tobytes() for sample in range(COUNT)]
+    shards.will_need(np.array([9, 0, 3]))
+    shards.will_need(range(COUNT))
+    assert [shards.image(sample).tobytes() for sample in range(COUNT)] == before
