@@ -146,6 +146,7 @@ class TrainLoader:
             samples = plan.share(order_of[1], position, self.rank, self.batch_size)
             draws = plan.draw(self.seed, epoch, samples)
             sizes = self.shards.sizes_hw[samples]
+            self.shards.will_need(samples)  # cold files are on their way while earlier batches are made
             yield Request(
                 samples,
                 geometry.matrices(draws, sizes, self.augment),
