@@ -20,10 +20,11 @@ Image = NDArray[np.uint8]
 cv2.setNumThreads(0)
 
 
-# A crop is sampled in upright strips of this width. The rows of a turned strip lie in few rows of the source, which the
-# nearest cache and its page table hold: 2.0 ms instead of 4.5 for a 768x768 crop of a 2048x1024 image, its label 0.65
-# instead of 1.4; nothing lost on small images (one Zen 4 core).
-STRIP = 128
+# A crop is sampled in upright strips. The rows of a turned strip lie in few rows of the source, which the nearest cache
+# and its page table hold: 2.0 ms instead of 4.5 for a 768x768 crop of a 2048x1024 image, its label 0.65 instead of 1.4
+# (one Zen 4 core). Where the source's rows are short there is less to gain, and fewer calls are better.
+STRIP, WIDE_STRIP = 128, 256
+LONG_ROW = 4096  # bytes
 
 
 def warp_image(image: Image, matrix: NDArray[np.float64], sigma: float, out: Image, fill: Sequence[int]) -> None:
@@ -40,12 +41,12 @@ def warp_image(image: Image, matrix: NDArray[np.float64], sigma: float, out: Ima
         # (0.38 against 0.77 ms for a 380x380 crop of a 500x375 image, one Zen 4 core, OpenCV 5.0).
         if image.shape[2] == 3:
             image = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA, dst=scratch("padded", (*image.shape[:2], 4)))
-        for strip, shifted in _strips(matrix, out):
+        for strip, shifted in _strips(image, matrix, out):
             target = scratch("strip", (*strip.shape[:2], 4))
             _sample(image, shifted, target, flags, [*fill, 0])
             cv2.cvtColor(target, cv2.COLOR_RGBA2RGB, dst=strip)
     elif channels <= 4:
-        for strip, shifted in _strips(matrix, out):
+        for strip, shifted in _strips(image, matrix, out):
             _sample(image, shifted, strip, flags, fill)
     else:  # OpenCV fills borders of at most 4 channels
         for first in range(0, channels, 4):
@@ -61,17 +62,18 @@ def warp_image(image: Image, matrix: NDArray[np.float64], sigma: float, out: Ima
 
 def warp_label(label: Image, matrix: NDArray[np.float64], out: Image) -> None:
     """Nearest sampling of uint8 [H, W] into `out`, uint8 [h, w]; outside the source: 255."""
-    for strip, shifted in _strips(matrix, out):
+    for strip, shifted in _strips(label, matrix, out):
         # nearest: interpolating class ids invents classes
         _sample(label, shifted, strip, cv2.INTER_NEAREST, [255])
 
 
-def _strips(matrix: NDArray[np.float64], out: Image) -> Iterator[tuple[Image, NDArray[np.float64]]]:
+def _strips(source: Image, matrix: NDArray[np.float64], out: Image) -> Iterator[tuple[Image, NDArray[np.float64]]]:
     """Views of `out`, and the matrix for each."""
-    for left in range(0, out.shape[1], STRIP):
+    width = STRIP if source.strides[0] > LONG_ROW else WIDE_STRIP
+    for left in range(0, out.shape[1], width):
         shifted = matrix.copy()
         shifted[:, 2] += left * matrix[:, 0]
-        yield out[:, left : left + STRIP], shifted
+        yield out[:, left : left + width], shifted
 
 
 def _sample(image: Image, matrix: NDArray[np.float64], out: Image, flags: int, fill: Sequence[int]) -> None:

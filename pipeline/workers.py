@@ -13,13 +13,16 @@ Job = Callable[[], Any]
 
 
 def in_order(batches: Iterable[tuple[Made, list[Job]]], threads: int, depth: int) -> Generator[tuple[Made, list[Any]]]:
-    """Runs the jobs of each batch on `threads` threads, `depth` batches ahead: (batch, its jobs' results), in order.
+    """Runs the jobs of each batch on `threads` cores, `depth` batches ahead: (batch, its jobs' results), in order.
+
+    More than one core gets a thread more than there are cores: it runs while another waits for the interpreter's lock
+    between two calls (1030 against 850 crops/s of VOC size on two cores).
 
     A job's error is raised where its batch is asked for. Closing the generator drops what has not begun and ends the
     threads.
     """
     waiting: deque[tuple[Made, list[Future[Any]]]] = deque()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="loader")
+    pool = ThreadPoolExecutor(threads + (threads > 1), thread_name_prefix="loader")
     try:
         for made, jobs in batches:
             waiting.append((made, [pool.submit(job) for job in jobs]))
