@@ -136,7 +136,7 @@ def command(
 
     \b
     Rows:
-      read            copying every byte of the files, nothing else
+      read            fetching and copying every byte of the files, nothing else
       decode          DALI decoding image and label whole: the limit that shares are of (segrail can pass it where
                       it need not decode all, or decodes by other means)
       ours            segrail

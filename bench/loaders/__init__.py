@@ -35,7 +35,7 @@ _NOTHING = {"scale": (1.0, 1.0), "rotate": 0.0, "flip": 0.0, "blur": 0.0}
 _HERE = "bench.loaders"
 
 ROWS: dict[str, Row] = {
-    "read": Row("read only: bytes copied from the tars", f"{_HERE}.limits", "read"),
+    "read": Row("read only: the files' bytes", f"{_HERE}.limits", "read"),
     "decode": Row("DALI decode only (the limit)", f"{_HERE}.limits", "decode"),
     "ours": Row("segrail", f"{_HERE}.segrail", "ours"),
     "dali": Row("DALI's reader and operators", f"{_HERE}.dali_chain", "dali", rgb_only=True),

@@ -16,7 +16,7 @@ from pipeline.shards import ShardSet
 
 
 def read(setting: Setting) -> Iterator[int]:
-    """Every byte of image and label copied out of the mapped tars, in an epoch's random order.
+    """Every byte of image and label fetched from the tars and copied once, in an epoch's random order.
 
     The first time round this is the disk's speed (or the page cache's, where the files were read lately), later the
     memory's.

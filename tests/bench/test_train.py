@@ -163,6 +163,8 @@ def test_the_sentence_names_what_bounds_training() -> None:
     assert "0.98 of a cached batch's speed (target 0.95: met)" in of(9.8, 0.0)
     assert "target 0.98: missed" in of(9.7, 0.0, "gpu")
     assert sentence({"cached": facts(10)}, "cpu") == ""
+    noisy = summarise({"cached": [facts(10), facts(5), facts(9)], "ours": [facts(9)]})
+    assert "target 0.95)" in sentence(noisy, "cpu")  # no verdict on such repeats
 
 
 def test_the_command_writes_tables_and_json(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
