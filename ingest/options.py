@@ -170,7 +170,7 @@ def ingest_options(command: Callable[..., None]) -> Callable[..., None]:
             type=_ImageFormat(),
             default="keep",
             show_default=True,
-            help="keep: byte for byte where possible; jpeg:Q or png: all images.",
+            help="keep: byte for byte where possible; png: all, packed to be read fast; jpeg:Q: all.",
         ),
         click.option("--shard-size", type=_Bytes(), default="256MB", show_default=True, help="Bytes a shard, about."),
         click.option("--workers", type=click.IntRange(1), default=cores, help="Processes.  [default: all cores]"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ingest.manifest import Manifest
+from ingest.manifest import Manifest, Split
 from ingest.raw import RawDataset
 from ingest.writer import PlannedShard
 
@@ -37,7 +37,18 @@ def summary(facts: Manifest, expected: Mapping[str, int]) -> str:
         if split.labeled and seen < facts.num_classes:
             missing = [cls for cls, pixels in zip(facts.classes, split.class_pixels, strict=True) if not pixels]
             notes.append(f"note: {name} never shows {_some(missing)}")
+    if facts.options.get("image_format") == "keep" and any(_large_pngs(split) for split in facts.splits.values()):
+        notes.append(
+            "note: large PNGs as published are slow to read: --image-format png packs them anew, without loss, "
+            "to be read in a fifth of the time; jpeg:95 takes a quarter of the room too"
+        )
     return "\n".join([table(rows), *notes])
+
+
+def _large_pngs(split: Split) -> bool:
+    """Whether a split holds images of over a megapixel at over half a byte a pixel: JPEGs take a quarter."""
+    height, width = split.image_size.get("median", [0, 0])
+    return height * width > 1e6 and sum(shard.bytes for shard in split.shards) > 0.5 * split.samples * height * width
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -10,22 +10,11 @@ import click
 import pytest
 import yaml
 
-import bench.loader
-import ingest.__main__
-import train.__main__
-import train.evaluate
-import train.predict
 from tests.conftest import ROOT
 from train import config
+from train.__main__ import SUBCOMMANDS
 
 TEXT = (ROOT / "README.md").read_text()
-COMMANDS = {
-    "ingest": ingest.__main__.main,
-    "train": train.__main__.command,
-    "train.evaluate": train.evaluate.command,
-    "train.predict": train.predict.command,
-    "bench.loader": bench.loader.command,
-}
 LINES = sorted(
     {line.split("#")[0].strip() for line in TEXT.splitlines() if re.match(r" {4}(python|torchrun) .*-m ", line)}
 )
@@ -38,10 +27,20 @@ def parse(line: str) -> tuple[str, list[str]]:
     return words[at + 1], words[at + 2 :]
 
 
+def find(module: str) -> click.Command:
+    """The command of `python -m <module>`."""
+    package = import_module(module)
+    if hasattr(package, "__path__"):
+        package = import_module(f"{module}.__main__")
+    return package.main if hasattr(package, "main") else package.command
+
+
 @pytest.mark.parametrize("line", LINES)
 def test_commands_take_what_the_readme_gives_them(line: str) -> None:
     module, arguments = parse(line)
-    command = COMMANDS[module] if module in COMMANDS else import_module(f"{module}.__main__").command
+    command = find(module)
+    if module == "train" and arguments[0] in SUBCOMMANDS:
+        command = getattr(import_module(SUBCOMMANDS[arguments[0]]), arguments.pop(0))
     if isinstance(command, click.Group):
         _, found, arguments = command.resolve_command(click.Context(command), arguments)
         assert found is not None, f"no command {arguments[0]!r}"
