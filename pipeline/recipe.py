@@ -1,4 +1,4 @@
-"""The part of a training recipe that decides the data stream: `seed`, `augment`, and two keys of `data`.
+"""Reads recipes, and of a recipe the part that decides the data stream: `seed`, `augment`, and two keys of `data`.
 
 The whole recipe belongs to `train`, which the pipeline does not know; its other sections are left unread.
 """
@@ -48,21 +48,12 @@ def load(recipe: str | None, overrides: Sequence[str] = ()) -> Stream:
 
     UserError names the file and key of a mistake; also of an override that changes nothing in the stream.
     """
-    raw = _read(recipe) if recipe else {}
+    raw = read(recipe) if recipe else {}
     for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals or not key:
-            raise UserError(f"override {override!r} is not key=value, such as augment.crop=[512,512]")
-        if key not in KEYS:
+        key = override.partition("=")[0]
+        if "=" in override and key not in KEYS:
             raise UserError(f"override {override!r} names nothing that the data stream depends on{nearest(key, KEYS)}")
-        section, _, name = key.rpartition(".")
-        target = raw.setdefault(section, {}) if section else raw
-        if not isinstance(target, dict):
-            raise UserError(f"override {override!r}: {section!r} is not a section")
-        try:
-            target[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UserError(f"override {override!r}: the value is not YAML") from error
+        apply(raw, override)
     return parse(raw)
 
 
@@ -87,17 +78,22 @@ def parse(raw: dict[str, Any]) -> Stream:
         raise UserError(f"{dotted} = {first['input']!r}: {message}") from None
 
 
-def _read(recipe: str) -> dict[str, Any]:
+def shipped() -> list[str]:
+    """Names of the recipes that come with segrail."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def read(recipe: str) -> dict[str, Any]:
+    """A recipe file, or a shipped recipe by name, as nested plain values. UserError where there is none, or no YAML."""
     path = Path(recipe)
-    shipped = sorted(file.stem for file in SHIPPED.glob("*.yaml"))
     if not path.suffix and not path.exists():
-        if recipe not in shipped:
-            raise UserError(f"no recipe file and no shipped recipe is called {recipe!r}{nearest(recipe, shipped)}")
         path = SHIPPED / f"{recipe}.yaml"
+        if not path.is_file():
+            raise UserError(f"no recipe file and no shipped recipe is called {recipe!r}{nearest(recipe, shipped())}")
     try:
         raw = yaml.safe_load(path.read_text())
     except FileNotFoundError as error:
-        raise UserError(f"recipe {path} does not exist; shipped recipes: {', '.join(shipped)}") from error
+        raise UserError(f"recipe {path} does not exist; shipped recipes: {', '.join(shipped())}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from error
     except IsADirectoryError as error:
@@ -105,6 +101,22 @@ def _read(recipe: str) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise UserError(f"recipe {path} holds {type(raw).__name__}, expected sections such as `augment:` and `data:`")
     return raw
+
+
+def apply(raw: dict[str, Any], override: str) -> None:
+    """Sets one `key=value` (a dotted key, a YAML value) in a recipe's nested plain values."""
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"override {override!r} is not key=value, such as augment.crop=[512,512]")
+    *sections, last = key.split(".")
+    for section in sections:
+        if not isinstance(raw.setdefault(section, {}), dict):
+            raise UserError(f"override {override!r}: {section!r} is not a section")
+        raw = raw[section]
+    try:
+        raw[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"override {override!r}: the value is not YAML") from error
 
 
 def _section(raw: dict[str, Any], name: str) -> dict[str, Any]:

@@ -9,20 +9,22 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from ingest.errors import UserError, nearest
+from pipeline import recipe as recipe_file
 from pipeline.augment import Augment
+from pipeline.recipe import SHIPPED as RECIPES
+from pipeline.recipe import shipped
 from train import checks
 from train.losses import LossConfig
 from train.optimizers import OptimizerConfig
 from train.schedules import ScheduleConfig
 
-RECIPES = Path(__file__).parent / "recipes"
+__all__ = ["RECIPES", "Recipe", "load", "parse", "shipped", "to_dict", "to_yaml"]
 
 
 @dataclass
@@ -49,7 +51,7 @@ class DataConfig:
     shuffle_window: int = 0
     """Shards shuffled together: fewer at a time suit disks and network file systems; 0: the whole split."""
     on_bad_sample: Literal["error", "skip"] = "error"
-    """A training sample whose file is damaged: stop, or let it count for nothing (mean colour, label 255) and say so."""
+    """A training sample whose file is damaged: stop, or count it for nothing (mean colour, label 255) and say so."""
 
     def __post_init__(self) -> None:
         for key, low in {
@@ -171,33 +173,16 @@ class Recipe:
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
-def shipped() -> list[str]:
-    """Names of the recipes that come with segrail."""
-    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
-
-
 def load(recipe: str, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
     """Reads a recipe file, or a shipped one by name, with `key=value` overrides (dotted keys, YAML values)."""
-    path = Path(recipe)
-    if not path.suffix and not path.exists():
-        path = RECIPES / f"{recipe}.yaml"
-        if not path.is_file():
-            raise UserError(f"no recipe file and no shipped recipe is called {recipe!r}{nearest(recipe, shipped())}")
-    try:
-        raw = yaml.safe_load(path.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"recipe {path} does not exist; shipped recipes: {', '.join(shipped())}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(raw, dict):
-        raise UserError(f"recipe {path} holds {type(raw).__name__}, expected sections such as `net:` and `data:`")
+    raw = recipe_file.read(recipe)
     given = {override.partition("=")[0] for override in overrides}
     # A length given on the command line replaces the recipe's, in whichever of the two units.
     for length, other in (("train.steps", "train.epochs"), ("train.epochs", "train.steps")):
         if length in given and other not in given:
             overrides = [*overrides, f"{other}=0"]
     for override in overrides:
-        _apply(raw, override)
+        recipe_file.apply(raw, override)
     return parse(raw)
 
 
@@ -224,21 +209,6 @@ def to_dict(recipe: Recipe) -> dict[str, Any]:
 def to_yaml(recipe: Recipe) -> str:
     """The whole recipe, defaults and all."""
     return yaml.safe_dump(to_dict(recipe), sort_keys=False)
-
-
-def _apply(raw: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    if not equals or not key:
-        raise UserError(f"override {override!r} is not key=value, such as optimizer.lr=0.01")
-    *sections, last = key.split(".")
-    for section in sections:
-        if not isinstance(raw.setdefault(section, {}), dict):
-            raise UserError(f"override {override!r}: {section!r} is not a section")
-        raw = raw[section]
-    try:
-        raw[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise UserError(f"override {override!r}: the value is not YAML") from error
 
 
 def _refuse_unknown(raw: dict[str, Any], kind: type, path: tuple[str, ...]) -> None:

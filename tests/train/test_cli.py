@@ -44,7 +44,7 @@ def test_recipes_are_listed_with_what_they_train() -> None:
     rows = {line.split()[0]: line for line in lines[1:] if line}
     assert set(config.shipped()) <= set(rows)
     assert "pspnet resnet50 (ImageNet)" in rows["voc_pspnet"] and "30000 steps" in rows["voc_pspnet"]
-    assert "192x256" in rows["camvid_enet"] and "40 epochs" in rows["camvid_enet"]
+    assert "192x256" in rows["camvid_enet"] and "100 epochs" in rows["camvid_enet"]
 
 
 def test_a_schedule_is_shown_and_drawn(tmp_path: Path) -> None:
