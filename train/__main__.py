@@ -62,7 +62,7 @@ def command(
     torchrun --nproc-per-node 8 -m train --cfg cityscapes.yaml --resume auto
 
     Every key of the recipe can be set on the command line. Runs go to saved/<name>/<time>: config.yaml, log.jsonl,
-    TensorBoard events, and checkpoints/last.pt and best.pt (by validation mIoU).
+    TensorBoard events, checkpoints/last.pt and best.pt (by train.monitor), and at the end report.html.
 
     \b
     Around it (each has its own --help):
@@ -130,8 +130,9 @@ def _train(recipe: Recipe, resume: str | None) -> int:
                 f"training: {summary.images_per_second:.1f} images/s, "
                 f"{100 * summary.wait_share:.1f}% of step time spent waiting for data"
             )
-        best = "-" if summary.best_miou is None else f"{100 * summary.best_miou:.2f}%"
-        click.echo(f"best mIoU {best}; run folder: {summary.folder}\ncurves: tensorboard --logdir {summary.folder}")
+        click.echo(f"{summary.best_text}; run folder: {summary.folder}\ncurves: tensorboard --logdir {summary.folder}")
+        if summary.step == summary.total_steps or summary.early:
+            click.echo(f"report: {summary.folder / 'report.html'}")
         return code
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import shutil
 from pathlib import Path
 from typing import IO, Any, cast
@@ -72,7 +71,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]
     try:
         # weights_only: a pickle that would run code is refused
         state = torch.load(path, map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, AttributeError) as error:
+    except Exception as error:  # an unpickler that reads what is no pickle stumbles in any way
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
         raise UserError(f"{path} is no checkpoint of segrail, or is damaged ({reason}): use another one") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:

@@ -175,6 +175,7 @@ class Run:
             self.step,
             self.total_steps,
             self.monitor.best.miou if self.monitor.best else None,
+            self.monitor.describe(),
             last,
             self.facts["classes"],
             window.images_per_second,

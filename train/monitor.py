@@ -78,6 +78,14 @@ class Monitor:
         """The steps of the best validations, best first."""
         return [step for _, step in self.kept]
 
+    def describe(self) -> str:
+        """What best.pt is, such as `best mIoU 51.20% (step 800)`."""
+        if self.best is None:
+            return "no best yet"
+        miou = "-" if self.best.miou is None else f"{100 * self.best.miou:.2f}%"
+        by = "" if self.name == "miou" else f", by {self.name} {self.best.value:.4f}"
+        return f"best mIoU {miou} (step {self.best.step}{by})"
+
     def reason(self) -> str:
         """Why the patience is exhausted."""
         best = (

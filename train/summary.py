@@ -17,6 +17,8 @@ class Summary:
     total_steps: int
     best_miou: float | None
     """mIoU of best.pt."""
+    best_text: str
+    """What best.pt is, for a terminal."""
     last: Evaluation | None
     classes: list[str]
     images_per_second: float

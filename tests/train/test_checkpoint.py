@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import random
 import resource
 import signal
 from pathlib import Path
@@ -99,6 +100,15 @@ def test_foreign_files_are_refused_without_running_them(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no checkpoint of segrail"):
         checkpoint.load(path)
     assert not trap.exists()
+
+
+def test_whatever_the_file_holds(tmp_path: Path) -> None:
+    path, draw = tmp_path / "last.pt", random.Random(0)
+    for content in [b"", b"junk\n", b"PK\x03\x04", b"\x80\x04", *(draw.randbytes(n) for n in range(1, 120))]:
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="no checkpoint of segrail") as error:
+            checkpoint.load(path)
+        assert "\n" not in str(error.value)
 
 
 def test_truncated_checkpoint_is_refused(tmp_path: Path) -> None:

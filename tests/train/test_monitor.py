@@ -104,8 +104,8 @@ def scripted(run: Run, losses: dict[int, float]) -> Run:
     assert run.validator is not None
     score = run.validator.score
 
-    def fake(*arguments: Any) -> Evaluation:
-        real = score(*arguments)
+    def fake(*arguments: Any, **options: Any) -> Evaluation:
+        real = score(*arguments, **options)
         return Evaluation(real.scores, real.images, real.seconds, losses[run.step])
 
     run.validator.score = fake  # type: ignore[method-assign]
