@@ -8,7 +8,7 @@ Facts = Mapping[str, float]
 
 # Below this share of the given threads' time the loader waits more than a lively machine explains.
 BUSY = 0.75
-# Of the decode limit: above it, only cheaper decoding would help a GPU loader (issue 4's target).
+# Of the decode limit: above it, only cheaper decoding would help a GPU loader.
 NEAR = 0.85
 _ADVICE = {
     "read": "put the shards on a faster disk",

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import click
+from tqdm import tqdm
 
 Facts = dict[str, float]
 
@@ -38,3 +41,24 @@ def run(module: str, order: dict[str, Any]) -> Facts:
         words = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise RowFailed(f"row {order['row']!r} failed: {words[-1]}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def rounds(rows: Sequence[str], measure: Callable[[str], Facts], repeats: int, title: str) -> dict[str, list[Facts]]:
+    """Measures the rows in turn, `repeats` times round, so that a noisy machine hurts all alike.
+
+    A row whose process dies is told of and left out. RuntimeError when every row did.
+    """
+    found: dict[str, list[Facts]] = {row: [] for row in rows}
+    with tqdm(total=len(rows) * repeats, desc=title, unit="row", leave=False, dynamic_ncols=True, disable=None) as bar:
+        for _ in range(repeats):
+            for row in list(found):
+                bar.set_postfix_str(row)
+                try:
+                    found[row].append(measure(row))
+                except RowFailed as error:
+                    click.echo(f"warning: {error}", err=True)
+                    del found[row]
+                bar.update()
+    if not found:
+        raise RuntimeError("every row failed, see above")
+    return found

@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ import numpy as np
 from tqdm import tqdm
 
 from bench import bounds, fresh, loaders, plots, report, scenes, tune
-from bench.fresh import Facts, RowFailed
 from bench.measure import in_process
 from bench.setting import Setting
 from ingest import remote
@@ -34,27 +34,6 @@ class Case:
     folder: str
     augment: Augment
     real: str = ""
-
-
-def compare(rows: list[str], setting: Setting, seconds: float, repeats: int, title: str) -> dict[str, list[Facts]]:
-    """Measures the rows in turn, `repeats` times round, so that a noisy machine hurts all alike.
-
-    A row whose process dies is told of and left out.
-    """
-    found: dict[str, list[Facts]] = {row: [] for row in rows}
-    with tqdm(total=len(rows) * repeats, desc=title, unit="row", leave=False, dynamic_ncols=True, disable=None) as bar:
-        for _ in range(repeats):
-            for row in list(found):
-                bar.set_postfix_str(row)
-                try:
-                    found[row].append(in_process(row, setting, seconds))
-                except RowFailed as error:
-                    click.echo(f"warning: {error}", err=True)
-                    del found[row]
-                bar.update()
-    if not found:
-        raise RuntimeError("every row failed, see above")
-    return found
 
 
 def describe(case: Case, shards: ShardSet, setting: Setting, seconds: float, repeats: int) -> str:
@@ -184,7 +163,7 @@ def command(
                     click.echo(f"row {row!r} is left out: {why}", err=True)
                 else:
                     runnable.append(row)
-            found = compare(runnable, setting, seconds, repeats, case.title)
+            found = fresh.rounds(runnable, partial(in_process, setting=setting, seconds=seconds), repeats, case.title)
             table = report.summarise(found)
             sentence = bounds.sentence(table, setting.threads, place)
             head = describe(case, shards, setting, seconds, repeats)

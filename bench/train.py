@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
-from tqdm import tqdm
 
 from bench import fresh
-from bench.fresh import Facts, RowFailed
+from bench.fresh import Facts
 from ingest.errors import UserError, nearest, run
 from train import config, provenance
 from train.config import Recipe
@@ -23,26 +23,8 @@ ROWS = {
     "naive": "float32, NCHW, DataLoader + OpenCV",
 }
 _PARTS = ("data", "forward", "backward", "optimiser", "rest")
-# What issue 6 asks of ours / cached and of ours / naive.
+# What we ask of ours / cached and of ours / naive.
 TARGETS = {"gpu": (0.98, 4.0), "cpu": (0.95, 1.3)}
-
-
-def compare(rows: Sequence[str], recipe: Recipe, steps: int, repeats: int) -> dict[str, list[Facts]]:
-    """Measures the rows in turn, each in a process of its own, `repeats` times round."""
-    found: dict[str, list[Facts]] = {row: [] for row in rows}
-    with tqdm(total=len(rows) * repeats, desc="bench.train", unit="row", leave=False, disable=None) as bar:
-        for _ in range(repeats):
-            for row in list(found):
-                bar.set_postfix_str(row)
-                try:
-                    found[row].append(in_process(row, recipe, steps))
-                except RowFailed as error:
-                    click.echo(f"warning: {error}", err=True)
-                    del found[row]
-                bar.update()
-    if not found:
-        raise RuntimeError("every row failed, see above")
-    return found
 
 
 def in_process(row: str, recipe: Recipe, steps: int) -> Facts:
@@ -177,7 +159,7 @@ def command(
         raise UserError("train.device = gpu: this machine shows no GPU; use train.device=cpu")
     _check_data(parsed)
     count = steps or (100 if device == "gpu" else 30)
-    found = compare(chosen, parsed, count, repeats)
+    found = fresh.rounds(chosen, partial(in_process, recipe=parsed, steps=count), repeats, "bench.train")
     table = summarise(found)
     head = (
         f"{parsed.name}: {parsed.net.name}, crop {parsed.augment.crop[1]}x{parsed.augment.crop[0]}, batch "
