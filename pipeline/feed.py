@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,48 +15,75 @@ from PIL import Image
 
 from pipeline.request import CHANGED, OnBad, Request, broken
 from pipeline.shards import ShardSet
+from pipeline.workers import Job, in_order
+
+# Threads that read files ahead. Reading and summing a batch of Cityscapes JPEGs takes some milliseconds, which would
+# otherwise be spent in the thread that trains.
+READERS = 2
+
+
+class _Files(NamedTuple):
+    """A sample's files as stored, and which of them, if any, is not as it was ingested."""
+
+    image: np.ndarray
+    label: np.ndarray | None
+    damaged: str | None
+
+
+class _Given(NamedTuple):
+    """A request that DALI has been given. It does not copy its inputs: they are to live until they are consumed."""
+
+    request: Request
+    files: list[_Files]
+    inputs: tuple[Any, ...]
 
 
 class Feed:
-    """Gives DALI the inputs of one request after another, and remembers which are under way."""
+    """Gives DALI the inputs of one request after another, read ahead, and remembers which are under way."""
 
     def __init__(
         self,
         shards: ShardSet,
-        requests: Iterator[Request],
-        inputs: Callable[[Request], tuple[Any, ...]],
+        requests: Iterable[Request],
+        parameters: Callable[[Request], tuple[Any, ...]],
         build: Callable[[Callable[[], tuple[Any, ...]]], Pipeline],
+        prefetch: int,
         on_bad: OnBad = "error",
         fill: Sequence[int] = (),
     ) -> None:
-        """inputs: a request's, as the graph takes them, images first and then labels. build: a graph for a source.
+        """parameters: what the graph takes of a request after its images and labels. build: a graph for a source.
 
-        fill: the colour that stands for a skipped image, uint8 per channel.
+        prefetch: batches read ahead of those that DALI asks for. fill: the colour that stands for a skipped image,
+        uint8 per channel.
         """
-        self._shards, self._requests, self._inputs, self._build = shards, requests, inputs, build
+        self._shards, self._parameters, self._build = shards, parameters, build
         self._on_bad, self._fill = on_bad, list(fill)
-        # With their inputs: DALI does not copy them, so they are to live until they are consumed.
-        self._under_way: deque[tuple[Request, tuple[Any, ...]]] = deque()
-        self._again: deque[Request] = deque()
+        jobs: Iterable[tuple[Request, list[Job]]] = (
+            (request, [partial(self._read, sample) for sample in map(int, request.samples)]) for request in requests
+        )
+        self._ahead = in_order(jobs, READERS, prefetch)
+        self._under_way: deque[_Given] = deque()
+        self._again: deque[_Given] = deque()
         self._bad: dict[int, str] = {}
 
     def __enter__(self) -> Feed:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ahead.close()
         self._under_way.clear()
 
     def source(self) -> tuple[Any, ...]:
         """DALI's `external_source` calls this, some batches ahead of `run`."""
-        request = self._again.popleft() if self._again else next(self._requests)
-        inputs = self._inputs(request)
-        files = inputs[: 1 + self._shards.labeled]
+        request, files = self._again.popleft()[:2] if self._again else next(self._ahead)
+        images, labels = [file.image for file in files], [file.label for file in files]
         for i, sample in enumerate(map(int, request.samples)):
-            if sample not in self._bad and (kind := self._shards.damaged(sample, *(part[i] for part in files))):
+            if sample not in self._bad and (kind := files[i].damaged):
                 self._found(sample, kind, CHANGED)
             if sample in self._bad:
-                inputs[0][i], inputs[1][i] = self._blank()
-        self._under_way.append((request, inputs))
+                images[i], labels[i] = self._blank()
+        inputs = (images, *([labels] if self._shards.labeled else []), *self._parameters(request))
+        self._under_way.append(_Given(request, files, inputs))
         return inputs
 
     def run(self) -> Iterator[tuple[Request, tuple[Any, ...], dict[str, str]]]:
@@ -74,24 +102,29 @@ class Feed:
                 return
             except RuntimeError as error:
                 self._learn(error)
-                # A pipeline that has failed stays failed: a new one takes the requests that were under way.
-                self._again.extend(request for request, _ in self._under_way)
+                # A pipeline that has failed stays failed: a new one takes first what was under way, in order.
+                self._again.extendleft(reversed(self._under_way))
                 self._under_way.clear()
                 pipe = self._build(self.source)
                 pipe.build()
                 continue
-            request, _ = self._under_way.popleft()
+            request = self._under_way.popleft().request
             skipped = {self._shards.keys[s]: self._bad[int(s)] for s in request.samples if int(s) in self._bad}
             yield request, outputs, skipped
+
+    def _read(self, sample: int) -> _Files:
+        image, label = self._shards.image(sample), self._shards.label(sample) if self._shards.labeled else None
+        return _Files(image, label, self._shards.damaged(sample, image, label))
 
     def _learn(self, error: RuntimeError) -> None:
         """Finds the broken files under way; DALI's message does not always say. Raises unless they may be skipped."""
         found = False
-        for request, _ in self._under_way:
-            for sample in map(int, request.samples):
-                if sample in self._bad:
-                    continue
-                for kind, encoded in self._files(sample).items():
+        for job in self._under_way:
+            for sample, files in zip(map(int, job.request.samples), job.files, strict=True):
+                for kind, encoded in (("image", files.image), ("label", files.label)):
+                    # Images of other than three channels come as pixels: nothing to decode.
+                    if sample in self._bad or encoded is None or encoded.ndim > 1:
+                        continue
                     try:
                         Image.open(io.BytesIO(encoded.tobytes())).load()
                     except Exception as cause:
@@ -104,10 +137,6 @@ class Feed:
         if self._on_bad == "error":
             raise broken(self._shards, sample, kind, reason)
         self._bad[sample] = f"its {kind} is broken ({reason})"
-
-    def _files(self, sample: int) -> dict[str, np.ndarray]:
-        files = {"image": self._shards.image(sample)} if self._shards.manifest.channels == 3 else {}
-        return files | ({"label": self._shards.label(sample)} if self._shards.labeled else {})
 
     def _blank(self) -> tuple[np.ndarray, np.ndarray]:
         """A pixel of the fill colour, and one of label 255: wherever it is sampled, there is nothing else."""

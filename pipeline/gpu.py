@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from typing import Any
 
-import numpy as np
 import torch
 
 from pipeline import geometry
@@ -32,14 +31,14 @@ def crops(
     backend: Any = "cpu" if device_id is None else "gpu"
     halvings = geometry.most_halvings(shards.sizes_hw, augment)
 
-    def inputs(request: Request) -> tuple[Any, ...]:
-        return *encoded(shards, request), *dali_parameters(request, shards.sizes_hw[request.samples], augment, halvings)
+    def parameters(request: Request) -> tuple[Any, ...]:
+        return dali_parameters(request, shards.sizes_hw[request.samples], augment, halvings)
 
     def build(source: Any) -> Any:
         blur = augment.blur > 0
         return warp_graph(source, backend, batch_size, threads, prefetch, device_id, augment.crop, fill, blur, halvings)
 
-    with Feed(shards, requests, inputs, build, on_bad, fill) as feed:
+    with Feed(shards, requests, parameters, build, prefetch, on_bad, fill) as feed:
         for request, (images, labels), skipped in feed.run():
             keys = keys_of(shards, request)
             yield Batch(as_torch(images).permute(0, 3, 1, 2), as_torch(labels).squeeze(3), keys, skipped)
@@ -56,13 +55,7 @@ def whole_images(
             source, backend, batch_size, threads, prefetch, device_id, shards.labeled, shards.manifest.channels
         )
 
-    with Feed(shards, requests, lambda request: encoded(shards, request), build) as feed:
+    with Feed(shards, requests, lambda _: (), build, prefetch) as feed:
         for request, outputs, _ in feed.run():
             labels: torch.Tensor | None = as_torch(outputs[1]).squeeze(3) if shards.labeled else None
             yield Batch(as_torch(outputs[0]).permute(0, 3, 1, 2), labels, keys_of(shards, request))
-
-
-def encoded(shards: ShardSet, request: Request) -> tuple[list[np.ndarray], ...]:
-    """The files of a request: images, and labels where the split has them."""
-    images = [shards.image(sample) for sample in request.samples]
-    return (images, [shards.label(sample) for sample in request.samples]) if shards.labeled else (images,)

@@ -220,3 +220,18 @@ def test_a_flipped_bit_that_decodes_is_found_by_the_sum(tmp_path: Path, device: 
             else:
                 next(gpu.whole_images(shards, iter([Request(np.arange(4))]), 4, 1, 1, None))
     assert silent > 5  # the decoder alone would have let these pass
+
+
+def test_many_broken_files_leave_the_stream_in_order(tmp_path: Path) -> None:
+    """DALI fails with several batches under way, and again before all of those are done."""
+    folder = write_shards(tmp_path, {"train": [smooth_scene(40, 56, i) for i in range(12)]}, ext="jpg")
+    for number in (0, 1, 3, 4, 6, 9):
+        tar = folder / f"train-{number // 4:06d}.tar"
+        content = bytearray(tar.read_bytes())
+        start = content.find(f"train-{number}.jpg\0".encode()) + 512
+        content[start : start + 64] = bytes(64)
+        tar.write_bytes(content)
+    loader = TrainLoader(ShardSet(folder, "train"), AUGMENT, 2, seed=5, on_bad_sample="skip", threads=2)
+    dali = gpu.crops(loader.shards, loader._requests(), AUGMENT, loader._fill, 2, 1, 3, None, "skip")
+    for ours, theirs in zip(itertools.islice(loader, 12), itertools.islice(dali, 12), strict=True):
+        assert theirs.keys == ours.keys and set(theirs.skipped) == set(ours.skipped)
