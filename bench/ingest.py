@@ -118,7 +118,8 @@ def _find(src: Path | None, dataset: str | None, spec: str | None, scratch: Path
     if spec is not None:
         return folder.find(src, folder.load_spec(spec))
     if dataset not in FINDERS:
-        raise UserError(f"--dataset {dataset!r}{nearest(str(dataset), FINDERS)}; or give --spec for a folder")
+        given = f"--dataset {dataset!r}" if dataset else "SRC needs --dataset"
+        raise UserError(f"{given}{nearest(dataset or "", FINDERS)}; or give --spec for a folder")
     return FINDERS[dataset](src)
 
 
