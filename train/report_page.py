@@ -21,11 +21,11 @@ p{margin:0 0 12px}
 .sub,.unit,small,.lowest,.facts dt{color:var(--soft)}
 .sub{overflow-wrap:anywhere}
 .unit{font-weight:400;font-size:13px}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(134px,1fr));gap:10px;margin:20px 0 14px;padding:0}
-.tiles div{background:var(--tint);border-radius:8px;padding:10px 14px}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(134px,1fr));gap:8px;margin:20px 0 14px;padding:0}
+.tiles div{background:var(--tint);border-radius:8px;padding:10px 12px}
 .tiles dt{color:var(--soft);font-size:13px}
-.tiles dd{margin:0;font-size:19px;font-weight:600;font-variant-numeric:tabular-nums;line-height:1.3}
-.tiles small{display:block;font-weight:400;font-size:12px}
+.tiles dd{margin:0;white-space:nowrap;font-size:18px;font-weight:600;font-variant-numeric:tabular-nums;line-height:1.3}
+.tiles small{display:block;white-space:normal;font-weight:400;font-size:12px}
 nav{display:flex;flex-wrap:wrap;gap:4px 18px;font-size:14px}
 a{color:var(--accent)}
 .note{background:#fff6e0;border-left:3px solid #d99a00;padding:6px 12px;margin:0 0 10px;overflow-wrap:anywhere}
