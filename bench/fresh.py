@@ -11,6 +11,8 @@ from typing import Any
 import click
 from tqdm import tqdm
 
+from ingest.errors import UserError
+
 Facts = dict[str, float]
 
 
@@ -46,7 +48,7 @@ def run(module: str, order: dict[str, Any]) -> Facts:
 def rounds(rows: Sequence[str], measure: Callable[[str], Facts], repeats: int, title: str) -> dict[str, list[Facts]]:
     """Measures the rows in turn, `repeats` times round, so that a noisy machine hurts all alike.
 
-    A row whose process dies is told of and left out. RuntimeError when every row did.
+    A row whose process dies is told of and left out. UserError when every row did.
     """
     found: dict[str, list[Facts]] = {row: [] for row in rows}
     with tqdm(total=len(rows) * repeats, desc=title, unit="row", leave=False, dynamic_ncols=True, disable=None) as bar:
@@ -60,5 +62,5 @@ def rounds(rows: Sequence[str], measure: Callable[[str], Facts], repeats: int, t
                     del found[row]
                 bar.update()
     if not found:
-        raise RuntimeError("every row failed, see above")
+        raise UserError("every row failed: see the warnings above")
     return found

@@ -119,7 +119,7 @@ def _find(src: Path | None, dataset: str | None, spec: str | None, scratch: Path
         return folder.find(src, folder.load_spec(spec))
     if dataset not in FINDERS:
         given = f"--dataset {dataset!r}" if dataset else "SRC needs --dataset"
-        raise UserError(f"{given}{nearest(dataset or "", FINDERS)}; or give --spec for a folder")
+        raise UserError(f"{given}{nearest(dataset or '', FINDERS)}; or give --spec for a folder")
     return FINDERS[dataset](src)
 
 

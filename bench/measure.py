@@ -7,6 +7,7 @@ CPU time are the row's own.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -32,10 +33,10 @@ def measure(name: str, setting: Setting, seconds: float) -> Facts:
     batches = loaders.start(name, setting)
     free = _free_gpu_mb(setting)
     next(batches)
-    first = _run(batches, min(WARM_UP, seconds), 1)
+    first = _run(batches, min(WARM_UP, seconds), 1, setting)
     cpu = process.cpu_seconds()
     # Workers that started together end together: only whole rounds of them are a fair count.
-    found = _run(batches, seconds, setting.threads)
+    found = _run(batches, seconds, setting.threads, setting)
     cpu = process.cpu_seconds() - cpu
     images, took = found
     facts = {
@@ -48,7 +49,7 @@ def measure(name: str, setting: Setting, seconds: float) -> Facts:
     if setting.device == "gpu":
         facts["gpu_mb"] = free - _free_gpu_mb(setting)
     if name == STAGES_OF:
-        facts |= _stages(batches, min(2.0, seconds))
+        facts |= _stages(batches, min(2.0, seconds), setting)
     return facts
 
 
@@ -57,21 +58,36 @@ def in_process(name: str, setting: Setting, seconds: float) -> Facts:
     return fresh.run("bench.measure", {"row": name, "seconds": seconds, "setting": asdict(setting)})
 
 
-def _run(batches: Iterator[int], seconds: float, rounds_of: int) -> tuple[int, float]:
-    """(images, seconds): for at least `seconds`, and a multiple of `rounds_of` batches."""
+def _keep_to(cores: int) -> None:
+    """Gives this process and its workers so many cores and no more, whatever number of threads a row starts."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+
+
+def _run(batches: Iterator[int], seconds: float, rounds_of: int, setting: Setting) -> tuple[int, float]:
+    """(images, seconds): for at least `seconds`, and a multiple of `rounds_of` batches, made and not merely begun."""
+    _await_gpu(setting)
     start, images, count = time.perf_counter(), 0, 0
-    while (now := time.perf_counter()) < start + seconds or not images or count % rounds_of:
+    while time.perf_counter() < start + seconds or not images or count % rounds_of:
         images += next(batches)
         count += 1
-    return images, now - start
+    _await_gpu(setting)
+    return images, time.perf_counter() - start
 
 
-def _stages(batches: Iterator[int], seconds: float) -> Facts:
+def _stages(batches: Iterator[int], seconds: float, setting: Setting) -> Facts:
     from bench.stages import Stages
 
     with Stages() as stages:
-        images, _ = _run(batches, seconds, 1)
+        images, _ = _run(batches, seconds, 1, setting)
     return {f"{stage}_seconds": spent / images for stage, spent in stages.seconds.items()}
+
+
+def _await_gpu(setting: Setting) -> None:
+    """Waits for what is queued: some rows hand out batches that are still being made."""
+    if setting.device == "gpu":
+        import torch
+
+        torch.cuda.synchronize()
 
 
 def _free_gpu_mb(setting: Setting) -> float:
@@ -79,13 +95,15 @@ def _free_gpu_mb(setting: Setting) -> float:
         return 0.0
     import torch
 
-    torch.cuda.synchronize()
+    _await_gpu(setting)
     return torch.cuda.mem_get_info()[0] / 2**20
 
 
 def _main() -> None:
     order: dict[str, Any] = json.load(sys.stdin)
-    found = measure(order["row"], TypeAdapter(Setting).validate_python(order["setting"]), order["seconds"])
+    setting = TypeAdapter(Setting).validate_python(order["setting"])
+    _keep_to(setting.threads)
+    found = measure(order["row"], setting, order["seconds"])
     print(json.dumps(found), flush=True)
 
 

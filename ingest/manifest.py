@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import re
 from dataclasses import dataclass, field
@@ -135,9 +136,23 @@ def load(folder: str | os.PathLike[str]) -> Manifest:
             )
             for name, split in raw.pop("splits").items()
         }
-        return Manifest(**raw, splits=splits)
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        found = Manifest(**raw, splits=splits)
+        _check(found)
+        return found
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}): ingest the dataset again") from error
+
+
+def _check(found: Manifest) -> None:
+    """ValueError for what would otherwise show as wrong pixels, or not at all."""
+    for name, values in (("mean", found.mean), ("std", found.std)):
+        if len(values) != found.channels or not all(math.isfinite(value) and 0 <= value <= 1 for value in values):
+            raise ValueError(f"{name} = {values}: expected {found.channels} numbers in 0..1")
+    if len(found.palette) != len(found.classes):
+        raise ValueError(f"{len(found.palette)} colours for {len(found.classes)} classes")
+    for name, split in found.splits.items():
+        if split.samples != sum(shard.samples for shard in split.shards):
+            raise ValueError(f"the shards of split {name!r} do not add up to its {split.samples} samples")
 
 
 def save(manifest: Manifest, folder: str | os.PathLike[str]) -> None:
@@ -154,10 +169,14 @@ def load_shard(folder: str | os.PathLike[str], name: str) -> ShardRecord:
     try:
         raw = json.loads(path.read_text())
         raw["skipped"] = [Skipped(**skipped) for skipped in raw.get("skipped", [])]
-        return ShardRecord(**{**raw, "samples": [Sample(**sample) for sample in raw["samples"]]})
+        record = ShardRecord(**{**raw, "samples": [Sample(**sample) for sample in raw["samples"]]})
+        for sample in record.samples:
+            if not (type(sample.height) is type(sample.width) is int and min(sample.height, sample.width) > 0):
+                raise ValueError(f"{sample.key} has {sample.height!r} x {sample.width!r} pixels")
+        return record
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing: restore it or ingest the dataset again") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}): ingest the dataset again") from error
 
 

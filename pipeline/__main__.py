@@ -10,6 +10,8 @@ import click
 
 from ingest.errors import UserError, run
 
+_EPOCH = click.IntRange(0, 2**63 - 1)  # pipeline.plan.MAX_SEED, which is not worth loading numpy for --help
+
 
 def _stream_options(command: Callable[..., int | None]) -> Callable[..., int | None]:
     """What names a stream: the shards, the split, the recipe and its overrides."""
@@ -22,7 +24,7 @@ def _stream_options(command: Callable[..., int | None]) -> Callable[..., int | N
             show_default=True,
             help="What decodes and warps. Their pixels differ by a few grey levels.",
         ),
-        click.option("--epoch", type=click.IntRange(0), default=0, show_default=True, help="Start at this epoch."),
+        click.option("--epoch", type=_EPOCH, default=0, show_default=True, help="Start at this epoch."),
         click.option("--split", default="train", show_default=True, help="A labelled split."),
         click.option("--cfg", "recipe", help="A recipe file or a shipped recipe's name; without: the defaults."),
         click.argument("folder", metavar="DIR_OR_URL"),

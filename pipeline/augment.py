@@ -27,7 +27,7 @@ class Augment:
     flip: float = 0.5
     """Probability of a left-right flip. Off: 0."""
     blur: float = 1.0
-    """Gaussian blur of the image with sigma U(0, blur), pixels. Off: 0."""
+    """Gaussian blur of the image with sigma U(0, blur), pixels, at most 50. Off: 0."""
     antialias: bool = True
     """Average the pixels of an image that shrinks to half or less before it is sampled (`geometry.shrinks`)."""
 
@@ -40,6 +40,8 @@ class Augment:
             raise UserError(f"augment.crop = {list(self.crop)}: expected height and width in 1..16384 pixels")
         if not 0 < self.scale[0] <= self.scale[1]:
             raise UserError(f"augment.scale = {list(self.scale)}: expected [low, high] with 0 < low <= high")
+        if self.blur > 50:
+            raise UserError(f"augment.blur = {self.blur}: the largest sigma, expected 0..50 pixels")
         if self.flip > 1:
             raise UserError(f"augment.flip = {self.flip}: a probability, expected 0..1")
 

@@ -78,8 +78,10 @@ def _crop(
             kind = damaged
             raise decode.DecodeError(CHANGED)
         image = decode.image(encoded[0], shrink, padded=len(fill) == 3)
+        _check_size(image, shards, sample, shrink)
         kind = "label"
         label = decode.label(encoded[1])
+        _check_size(label, shards, sample, 1)
     except decode.DecodeError as error:
         if on_bad == "error":
             raise broken(shards, sample, kind, error) from error
@@ -88,6 +90,13 @@ def _crop(
     warp_image(image, geometry.after_shrinking(matrix, shrink), request.sigmas[i], out_image, fill)
     warp_label(label, matrix, out_label)
     return None
+
+
+def _check_size(pixels: Image, shards: ShardSet, sample: int, shrink: int) -> None:
+    """DecodeError unless the pixels have the recorded size, which the crop's geometry was made for."""
+    height, width = shards.sizes_hw[sample].tolist()
+    if pixels.shape[:2] != (-(-height // shrink), -(-width // shrink)):
+        raise decode.DecodeError(f"it has another size than the {width}x{height} pixels on record")
 
 
 def _whole(shards: ShardSet, sample: int, out_image: Image, out_label: Image | None) -> None:

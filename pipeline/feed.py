@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import io
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from nvidia.dali import Pipeline
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from ingest.errors import UserError
 from pipeline.request import CHANGED, OnBad, Request, broken
 from pipeline.shards import ShardSet
 from pipeline.workers import Job, in_order
@@ -65,6 +66,7 @@ class Feed:
         self._under_way: deque[_Given] = deque()
         self._again: deque[_Given] = deque()
         self._bad: dict[int, str] = {}
+        self._failure: UserError | None = None
 
     def __enter__(self) -> Feed:
         return self
@@ -75,6 +77,18 @@ class Feed:
 
     def source(self) -> tuple[Any, ...]:
         """DALI's `external_source` calls this, some batches ahead of `run`."""
+        if self._failure is not None:
+            raise StopIteration
+        try:
+            given = self._prepare()
+        except UserError as error:
+            # DALI asks some batches ahead: those before this one are still to be handed out.
+            self._failure = error
+            raise StopIteration from error
+        self._under_way.append(given)
+        return given.inputs
+
+    def _prepare(self) -> _Given:
         request, files = self._again.popleft()[:2] if self._again else next(self._ahead)
         images, labels = [file.image for file in files], [file.label for file in files]
         for i, sample in enumerate(map(int, request.samples)):
@@ -83,13 +97,13 @@ class Feed:
             if sample in self._bad:
                 images[i], labels[i] = self._blank()
         inputs = (images, *([labels] if self._shards.labeled else []), *self._parameters(request))
-        self._under_way.append(_Given(request, files, inputs))
-        return inputs
+        return _Given(request, files, inputs)
 
-    def run(self) -> Iterator[tuple[Request, tuple[Any, ...], dict[str, str]]]:
+    def run(self) -> Generator[tuple[Request, tuple[Any, ...], dict[str, str]]]:
         """(request, outputs of the graph, its skipped keys and why) until the requests end.
 
-        UserError names a file that does not decode, unless such files are skipped.
+        UserError names a file that does not decode, unless such files are skipped. Close it (`contextlib.closing`)
+        before the feed: DALI reads its inputs until the pipeline is gone.
         """
         pipe = self._build(self.source)
         pipe.build()
@@ -97,8 +111,10 @@ class Feed:
         while True:
             try:
                 # The outputs become usable on torch's current stream, without waiting for them here.
-                outputs = pipe.run(torch.cuda.current_stream()) if on_gpu else pipe.run()
+                outputs = pipe.run(torch.cuda.current_stream(pipe.device_id)) if on_gpu else pipe.run()
             except StopIteration:
+                if self._failure is not None:
+                    raise self._failure from None
                 return
             except RuntimeError as error:
                 self._learn(error)
@@ -125,13 +141,15 @@ class Feed:
                     # Images of other than three channels come as pixels: nothing to decode.
                     if sample in self._bad or encoded is None or encoded.ndim > 1:
                         continue
-                    try:
-                        Image.open(io.BytesIO(encoded.tobytes())).load()
-                    except Exception as cause:
-                        self._found(sample, kind, cause)
+                    if (reason := _complaint(encoded)) is not None:
+                        self._found(sample, kind, reason)
                         found = True
         if not found:
-            raise error
+            keys = [self._shards.keys[sample] for job in self._under_way for sample in job.request.samples]
+            raise UserError(
+                f"DALI fails on one of the samples {', '.join(keys)} of {self._shards.folder}, all of which Pillow "
+                f"decodes: {' '.join(str(error).split())[:300]}; data.device=cpu does without DALI"
+            ) from error
 
     def _found(self, sample: int, kind: str, reason: object) -> None:
         if self._on_bad == "error":
@@ -151,6 +169,20 @@ def as_torch(outputs: Any) -> torch.Tensor:
     The tensor holds on to DALI's buffer (dynamic executor), so it stays valid for as long as it is used.
     """
     return torch.from_dlpack(outputs.as_tensor())
+
+
+def _complaint(encoded: np.ndarray) -> str | None:
+    """Why Pillow does not decode a file; None: it does."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # large scenes are no attack here
+    try:
+        Image.open(io.BytesIO(encoded.tobytes())).load()
+    except UnidentifiedImageError:  # whose message holds an address, another on every rank
+        return "no image file"
+    except Exception as error:
+        return str(error)
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+    return None
 
 
 def _png(pixels: np.ndarray) -> np.ndarray:

@@ -75,11 +75,9 @@ def shrinks(draws: Draws, sizes_hw: NDArray[np.int64], augment: Augment) -> NDAr
 
 def most_halvings(sizes_hw: NDArray[np.int64], augment: Augment) -> int:
     """The most that `shrinks` can ask for, as a number of halvings: 0 to 3."""
-    if not augment.antialias:
-        return 0
-    longer = sizes_hw.max(axis=1)
-    least = np.maximum(np.floor((augment.base_size or longer) * augment.scale[0] + 0.5), 1)
-    return int(np.log2(_power_of_two(longer / least).max()))
+    # The smallest scale shrinks most. By `shrinks` itself, so that both round alike.
+    zero = np.zeros(len(sizes_hw))
+    return int(np.log2(shrinks(Draws(zero, zero, zero, zero, zero, zero), sizes_hw, augment).max()))
 
 
 def after_shrinking(matrix_23: NDArray[np.float64], shrink: int) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -38,8 +39,8 @@ def crops(
         blur = augment.blur > 0
         return warp_graph(source, backend, batch_size, threads, prefetch, device_id, augment.crop, fill, blur, halvings)
 
-    with Feed(shards, requests, parameters, build, prefetch, on_bad, fill) as feed:
-        for request, (images, labels), skipped in feed.run():
+    with Feed(shards, requests, parameters, build, prefetch, on_bad, fill) as feed, closing(feed.run()) as made:
+        for request, (images, labels), skipped in made:
             keys = keys_of(shards, request)
             yield Batch(as_torch(images).permute(0, 3, 1, 2), as_torch(labels).squeeze(3), keys, skipped)
 
@@ -55,7 +56,7 @@ def whole_images(
             source, backend, batch_size, threads, prefetch, device_id, shards.labeled, shards.manifest.channels
         )
 
-    with Feed(shards, requests, lambda _: (), build, prefetch) as feed:
-        for request, outputs, _ in feed.run():
+    with Feed(shards, requests, lambda _: (), build, prefetch) as feed, closing(feed.run()) as made:
+        for request, outputs, _ in made:
             labels: torch.Tensor | None = as_torch(outputs[1]).squeeze(3) if shards.labeled else None
             yield Batch(as_torch(outputs[0]).permute(0, 3, 1, 2), labels, keys_of(shards, request))

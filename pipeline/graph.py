@@ -107,6 +107,7 @@ def dali_parameters(
     sizes_hw: int64 [B, 2], the decoded images' sizes.
     """
     assert request.matrices is not None and request.sigmas is not None and request.shrinks is not None
+    assert request.shrinks.max() <= 2**halvings
     parameters: list[list[Any]] = [list(to_dali(request.matrices))]
     if halvings:
         pairs = zip(request.matrices, request.shrinks, strict=True)
@@ -194,5 +195,10 @@ def _decode_image(encoded: Any, backend: Backend, channels: int) -> Any:
 
 def _decode(encoded: Any, backend: Backend, output_type: Any) -> Any:
     # Orientation was baked in at ingest: turning the image here would leave its label behind.
-    device = "mixed" if backend == "gpu" else "cpu"
-    return fn.decoders.image(encoded, device=device, output_type=output_type, adjust_orientation=False)
+    return fn.decoders.image(
+        encoded,
+        device="mixed" if backend == "gpu" else "cpu",
+        output_type=output_type,
+        adjust_orientation=False,
+        jpeg_fancy_upsampling=True,  # chroma as libjpeg interpolates it: the CPU device's pixels
+    )

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from ingest.errors import UserError
-from pipeline import cpu, geometry, plan
+from pipeline import cpu, geometry, handover, plan
 from pipeline.augment import Augment, blur_sigmas
 from pipeline.batch import Batch
 from pipeline.request import OnBad, Request
@@ -50,9 +50,9 @@ class TrainLoader:
         rank: int = 0,
         world: int = 1,
         on_bad_sample: OnBad = "error",
-        pin: bool = False,
+        copy_to: torch.device | None = None,
     ) -> None:
-        """Batches come on `device`; pin: CPU batches in page-locked memory, for a net on a GPU.
+        """Batches are made on `device`; copy_to: the GPU that CPU batches are handed to (`pipeline.handover`).
 
         shuffle_window: shards that are shuffled together, 0 for the whole split (`plan.windowed_order`).
         on_bad_sample: a file that does not decode is an error, or its sample becomes mean colour and label 255 (and is
@@ -60,7 +60,7 @@ class TrainLoader:
         """
         self.shuffle_window = shuffle_window
         self.shards, self.augment, self.batch_size, self.seed = shards, augment, batch_size, seed
-        self.device, self.on_bad_sample, self.pin = torch.device(device), on_bad_sample, pin
+        self.device, self.on_bad_sample, self.copy_to = torch.device(device), on_bad_sample, copy_to
         self.threads, self.prefetch, self.rank = threads or available_threads(), prefetch, rank
         self.global_batch = batch_size * world
         if not shards.labeled:
@@ -108,7 +108,7 @@ class TrainLoader:
                 self.batch_size,
                 self.threads,
                 self.prefetch,
-                self.device.index or 0,
+                _gpu_number(self.device),
                 self.on_bad_sample,
             )
         else:
@@ -120,8 +120,10 @@ class TrainLoader:
                 self.threads,
                 self.prefetch,
                 self.on_bad_sample,
-                self.pin,
+                pin=self.copy_to is not None,
             )
+            if self.copy_to is not None:
+                batches = handover.copied(batches, self.copy_to)
         cursors = self._cursors()
         next(cursors)
         with contextlib.closing(batches):
@@ -172,9 +174,10 @@ class EvalLoader:
         prefetch: int = 2,
         rank: int = 0,
         world: int = 1,
-        pin: bool = False,
+        copy_to: torch.device | None = None,
     ) -> None:
-        self.shards, self.batch_size, self.device, self.pin = shards, batch_size, torch.device(device), pin
+        """Batches are made on `device`; copy_to: the GPU that CPU batches are handed to (`pipeline.handover`)."""
+        self.shards, self.batch_size, self.device, self.copy_to = shards, batch_size, torch.device(device), copy_to
         self.threads, self.prefetch = threads or available_threads(), prefetch
         self.batches = _equal_sized(shards.sizes_hw, batch_size)[rank::world]
 
@@ -189,9 +192,16 @@ class EvalLoader:
             from pipeline import gpu
 
             return gpu.whole_images(
-                self.shards, requests, self.batch_size, self.threads, self.prefetch, self.device.index or 0
+                self.shards, requests, self.batch_size, self.threads, self.prefetch, _gpu_number(self.device)
             )
-        return cpu.whole_images(self.shards, requests, self.threads, self.prefetch, self.pin)
+        pin = self.copy_to is not None
+        batches = cpu.whole_images(self.shards, requests, self.threads, self.prefetch, pin)
+        return batches if self.copy_to is None else handover.copied(batches, self.copy_to)
+
+
+def _gpu_number(device: torch.device) -> int:
+    """ "cuda" without a number is the current GPU."""
+    return torch.cuda.current_device() if device.index is None else device.index
 
 
 def _equal_sized(sizes_hw: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+MAX_SEED = 2**63 - 1  # of epochs too
+
 # Philox's key is (seed, epoch); its counter's last word keeps the two uses of one key apart.
 _ORDER, _DRAWS = 0, 1
 
@@ -61,7 +63,7 @@ def draw(seed: int, epoch: int, samples: NDArray[np.int64]) -> Draws:
     numbers = np.empty((len(samples), 6))
     for row, sample in zip(numbers, samples, strict=True):
         # Words 1 and 2 of the counter are the sample's own; word 0 counts its numbers.
-        philox = np.random.Philox(key=[seed, epoch], counter=[0, int(sample), 0, _DRAWS])
+        philox = np.random.Philox(key=_key(seed, epoch), counter=[0, int(sample), 0, _DRAWS])
         row[:] = np.random.Generator(philox).random(6)
     return Draws(*numbers.T)
 
@@ -82,4 +84,9 @@ def share(order: NDArray[np.int64], position: int, rank: int, batch: int) -> NDA
 
 
 def _order_generator(seed: int, epoch: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(key=[seed, epoch], counter=[0, 0, 0, _ORDER]))
+    return np.random.Generator(np.random.Philox(key=_key(seed, epoch), counter=[0, 0, 0, _ORDER]))
+
+
+def _key(seed: int, epoch: int) -> NDArray[np.uint64]:
+    # Philox takes a list's large numbers through float64, where neighbours become one.
+    return np.array([seed, epoch], dtype=np.uint64)

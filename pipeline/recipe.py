@@ -1,6 +1,6 @@
 """Reads recipes, and of a recipe the part that decides the data stream: `seed`, `augment`, and two keys of `data`.
 
-The whole recipe belongs to `train`, which the pipeline does not know; its other sections are left unread.
+The whole recipe belongs to `train`, which the pipeline does not know; of its other sections it knows the names.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ingest.errors import UserError, nearest
 from pipeline.augment import Augment
+from pipeline.plan import MAX_SEED
 
 SHIPPED = Path(__file__).parent.parent / "train" / "recipes"
 
@@ -37,9 +38,17 @@ class Stream:
             if value < low:
                 dotted = key if key == "seed" else f"data.{key}"
                 raise UserError(f"{dotted} = {value}: expected a whole number, {low} or more")
+        if self.seed > MAX_SEED:
+            raise UserError(f"seed = {self.seed}: expected a whole number of at most {MAX_SEED}")
 
 
 _DATA = ("batch_size", "shuffle_window")
+# All that a recipe may hold at its top and in `data`: a slip there must not pass for a default.
+SECTIONS = ("name", "seed", "output", "data", "augment", "net", "loss", "optimizer", "schedule", "train")
+DATA_KEYS = (
+    *("path", "train", "val", "batch_size", "val_batch_size", "device", "threads", "prefetch"),
+    *("shuffle_window", "on_bad_sample"),
+)
 KEYS = ["seed", *(f"data.{key}" for key in _DATA), *(f"augment.{key.name}" for key in dataclasses.fields(Augment))]
 
 
@@ -60,10 +69,11 @@ def load(recipe: str | None, overrides: Sequence[str] = ()) -> Stream:
 def parse(raw: dict[str, Any]) -> Stream:
     """A checked Stream from a recipe's nested plain values. UserError names the dotted key."""
     augment, data = (_section(raw, name) for name in ("augment", "data"))
-    known = [key.name for key in dataclasses.fields(Augment)]
-    for key in augment:
-        if key not in known:
-            raise UserError(f"unknown key 'augment.{key}'{nearest(str(key), known)}")
+    augments = [key.name for key in dataclasses.fields(Augment)]
+    for prefix, section, known in (("", raw, SECTIONS), ("data.", data, DATA_KEYS), ("augment.", augment, augments)):
+        for key in section:
+            if key not in known:
+                raise UserError(f"unknown key '{prefix}{key}'{nearest(str(key), known)}")
     flat = {key: data[key] for key in _DATA if key in data}
     if "seed" in raw:
         flat["seed"] = raw["seed"]

@@ -64,8 +64,11 @@ class _Tar:
     def read(self, member: _Member) -> Bytes:
         """The member's bytes. UserError when they are not there or the header before them names another file."""
         content = np.empty(_HEADER + member.size, dtype=np.uint8)
+        got = 0
         try:
-            got = os.preadv(self._file, [content.data], member.offset - _HEADER)
+            # Network file systems may give less than is asked for; nothing at all is the end of the file.
+            while got < len(content) and (more := self._read_at(content.data[got:], member.offset - _HEADER + got)):
+                got += more
         except OSError as error:  # a failing disk; on a network file system also a file that was replaced (ESTALE)
             raise UserError(
                 f"{member.name} in {self.path} cannot be read ({error.strerror}): check the disk, and see that nothing "
@@ -83,6 +86,9 @@ class _Tar:
                 f"ingest the dataset again"
             )
         return content[_HEADER:]
+
+    def _read_at(self, into: memoryview, offset: int) -> int:
+        return os.preadv(self._file, [into], offset)
 
     def will_need(self, start: int, end: int) -> None:
         """Tells the system to read bytes start..end soon, and does not wait."""
@@ -133,6 +139,10 @@ class ShardSet:
         self.counts: list[int] = [shard.samples for shard in facts.shards]
         # int64 [N, 2]: heights and widths of the images, pixels
         self.sizes_hw: NDArray[np.int64] = np.array(sizes, dtype=np.int64)
+        # int64 [N, 2]: bytes of the images' and the labels' files; 0 for no label
+        self.file_sizes: NDArray[np.int64] = np.array(
+            [(image.size, label.size if label else 0) for _, image, label in self._samples], dtype=np.int64
+        )
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -204,7 +214,7 @@ def _read_index(path: Path) -> list[dict[str, _Member]]:
         return samples
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing: restore it or ingest the dataset again") from error
-    except ValueError as error:
+    except (ValueError, IsADirectoryError) as error:
         raise UserError(f"{path} is damaged ({error}): ingest the dataset again") from error
 
 

@@ -23,10 +23,12 @@ def number(key: str, value: object, interval: str) -> float:
     return value  # type: ignore[return-value]  # checked above
 
 
-def whole(key: str, value: object, low: int) -> int:
-    """The value, when it is a whole number of at least `low`; else UserError."""
+def whole(key: str, value: object, low: int, high: int | None = None) -> int:
+    """The value, when it is a whole number of at least `low`, and at most `high`; else UserError."""
     if not isinstance(value, int) or isinstance(value, bool) or value < low:
         raise UserError(f"{key} is {value!r}: expected a whole number of at least {low}")
+    if high is not None and value > high:
+        raise UserError(f"{key} is {value!r}: expected a whole number of at most {high}")
     return value
 
 

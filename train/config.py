@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from ingest.errors import UserError, nearest
 from pipeline import recipe as recipe_file
 from pipeline.augment import Augment
+from pipeline.plan import MAX_SEED
 from pipeline.recipe import SHIPPED as RECIPES
 from pipeline.recipe import shipped
 from train import checks
@@ -238,7 +239,7 @@ def _plain(message: str) -> str:
 def _check(recipe: Recipe) -> None:
     """What no section can know alone."""
     data, train = recipe.data, recipe.train
-    checks.whole("seed", recipe.seed, 0)
+    checks.whole("seed", recipe.seed, 0, MAX_SEED)
     if bool(train.steps) == bool(train.epochs):
         raise UserError(
             f"train.steps = {train.steps} and train.epochs = {train.epochs:g}: give one of them and leave the other 0"

@@ -56,8 +56,8 @@ class Run:
             "prefetch": data.prefetch,
             "rank": world.rank,
             "world": world.world,
-            # Page-locked batches reach the GPU while it works on the one before.
-            "pin": data_device.type == "cpu" and world.device.type == "cuda",
+            # Batches made on the CPU reach the GPU while it works on the one before.
+            "copy_to": world.device if (data_device.type, world.device.type) == ("cpu", "cuda") else None,
         }
         self.loader = TrainLoader(
             shards,
@@ -195,9 +195,8 @@ class Run:
         totals: dict[str, torch.Tensor] = {}
         for part in range(self.accumulate):
             batch = window.next(batches)
-            images = batch.images.to(world.device, non_blocking=True)
-            assert batch.labels is not None
-            labels = batch.labels.to(world.device, non_blocking=True)
+            images, labels = batch.images, batch.labels
+            assert labels is not None
             # Gradients meet over the ranks once a step, with the last part.
             if self.ddp is not None:
                 self.ddp.require_backward_grad_sync = part == self.accumulate - 1

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import torch
 
-_PACKAGES = ("torch", "torchvision", "nvidia-dali-cuda120", "timm", "numpy", "opencv-python-headless", "webdataset")
+_PACKAGES = (
+    *("torch", "torchvision", "nvidia-dali-cuda120", "timm", "numpy"),
+    *("opencv-python-headless", "simplejpeg", "deflate", "webdataset"),
+)
 
 
 @cache

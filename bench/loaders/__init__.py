@@ -48,6 +48,8 @@ ROWS: dict[str, Row] = {
         for part, neutral in _NOTHING.items()
     },
     "ours-no-augment": Row("segrail, only the crop", f"{_HERE}.segrail", "ours", augment=_NOTHING),
+    # what the other rows do: four source pixels to one of the crop, however much an image shrinks
+    "ours-no-antialias": Row("segrail, no antialias", f"{_HERE}.segrail", "ours", augment={"antialias": False}),
 }
 DEFAULT = ("read", "decode", "ours", "dali", "opencv", "torchvision")
 

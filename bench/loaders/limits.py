@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -37,10 +38,13 @@ def decode(setting: Setting) -> Iterator[int]:
     shards = ShardSet(setting.folder, setting.split)
     batches = _batches(len(shards), setting.batch)
     files = shards.manifest.channels == 3
+    # DALI does not copy its inputs (`no_copy`): those under way are to live.
+    kept: deque[tuple[list[Any], list[Any]]] = deque(maxlen=setting.prefetch + 4)
 
     def source() -> tuple[list[Any], list[Any]]:
         samples = next(batches)
-        return [shards.image(sample) for sample in samples], [shards.label(sample) for sample in samples]
+        kept.append(([shards.image(sample) for sample in samples], [shards.label(sample) for sample in samples]))
+        return kept[-1]
 
     pipe = Pipeline(
         batch_size=setting.batch,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +60,7 @@ def test_rows_without_an_augmentation_change_that_one_alone(folder: Path, monkey
     seen: dict[str, Any] = {name: loaders.start(name, setting) for name in names}
     assert seen["ours-no-blur"] == Augment(crop=(32, 40), base_size=64, blur=0.0)
     assert seen["ours-no-augment"] == Augment((32, 40), 64, (1.0, 1.0), 0.0, 0.0, 0.0)
-    assert set(seen) == {f"ours-no-{part}" for part in ("scale", "rotate", "flip", "blur", "augment")}
+    assert set(seen) == {f"ours-no-{part}" for part in ("scale", "rotate", "flip", "blur", "augment", "antialias")}
 
 
 def test_the_step_by_step_row_makes_the_same_kind_of_sample(folder: Path) -> None:
@@ -221,9 +223,17 @@ def test_a_row_that_fails_does_not_cost_the_others(folder: Path, monkeypatch: py
         return fake(row, setting, seconds)
 
     monkeypatch.setattr(bench_loader, "in_process", one_fails)
-    done = CliRunner().invoke(command, [str(folder), "--batch", "2", "--rows", "ours,dali"], catch_exceptions=False)
-    assert done.exit_code == 0
+    arguments = [str(folder), "--batch", "2", "--repeats", "1", "--rows"]
+    done = CliRunner().invoke(command, [*arguments, "ours,dali"], catch_exceptions=False, standalone_mode=False)
     assert "no such operator" in done.output and "segrail" in done.output
+    assert done.return_value == 1
+    with pytest.raises(UserError, match="every row failed"):
+        CliRunner().invoke(command, [*arguments, "dali"], catch_exceptions=False)
+
+
+def test_a_row_gets_no_more_cores_than_threads() -> None:
+    code = "import os; from bench.measure import _keep_to; _keep_to(1); print(len(os.sched_getaffinity(0)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "1\n"
 
 
 @pytest.mark.slow
@@ -243,6 +253,8 @@ def test_mistakes(folder: Path, tmp_path: Path) -> None:
         ([str(folder), "--split", "val"], "no split 'val'"),
         ([str(folder), "--batch", "7"], "fewer than a batch of 7"),
         ([str(folder), "--json", str(tmp_path / "no" / "x.json")], "the folder .* does not exist"),
+        ([str(folder), "--plot", str(tmp_path)], "is a folder: give a file's name"),
+        ([str(folder), "--seconds", "nan"], "expected a number of seconds"),
         (["/nowhere"], "does not exist"),
     ):
         with pytest.raises(UserError, match=message):

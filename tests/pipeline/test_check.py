@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from ingest.errors import UserError
 from pipeline import check
 from pipeline.__main__ import main
 from pipeline.augment import Augment
-from pipeline.recipe import SHIPPED, Stream, load
+from pipeline.recipe import DATA_KEYS, SECTIONS, SHIPPED, Stream, load
 from pipeline.shards import ShardSet
 from tests.shard_folder import smooth_scene, write_shards
 
@@ -157,6 +158,13 @@ def test_recipes_mean_here_what_they_mean_in_training(name: str) -> None:
         assert (ours.batch_size, ours.shuffle_window) == (theirs.data.batch_size, theirs.data.shuffle_window)
 
 
+def test_the_names_of_a_recipe_are_those_of_training() -> None:
+    from train import config
+
+    assert set(SECTIONS) == {field.name for field in dataclasses.fields(config.Recipe)}
+    assert set(DATA_KEYS) == {field.name for field in dataclasses.fields(config.DataConfig)}
+
+
 def test_without_a_recipe_the_defaults_are_those_of_training() -> None:
     from train import config
 
@@ -175,6 +183,8 @@ def test_without_a_recipe_the_defaults_are_those_of_training() -> None:
         ("data.batch_size=0", "data.batch_size = 0: expected a whole number, 1 or more"),
         ("data.batch_size=x", "data.batch_size = 'x'"),
         ("seed=-1", "seed = -1"),
+        ("seed=9223372036854775808", "seed = 9223372036854775808: expected a whole number of at most"),
+        ("augment.blur=100000", "augment.blur = 100000.0: the largest sigma, expected 0..50"),
         ("seed", "is not key=value"),
         ("augment.blur=[", "not YAML"),
     ],
@@ -188,6 +198,8 @@ def test_mistakes_are_named(override: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [("augment: {crp: 1}", "unknown key 'augment.crp'; did you mean 'crop'"), ("augment: 5", "expected a section"),
+     ("augmnt: {crop: 1}", "unknown key 'augmnt'; did you mean 'augment'"),
+     ("data: {batchsize: 1}", "unknown key 'data.batchsize'; did you mean 'batch_size'"),
      ("- 1", "holds list"), ("a: [", "not YAML")],
 )  # fmt: skip
 def test_mistakes_in_the_file_are_named(tmp_path: Path, text: str, message: str) -> None:

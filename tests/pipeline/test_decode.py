@@ -15,7 +15,7 @@ from PIL import Image
 from ingest import png
 from ingest.__main__ import main
 from ingest.errors import UserError
-from pipeline import decode, gpu
+from pipeline import decode, feed, gpu
 from pipeline.augment import Augment
 from pipeline.loader import EvalLoader, TrainLoader
 from pipeline.request import Request
@@ -173,6 +173,38 @@ def test_an_error_names_shard_key_and_remedy(damaged: Path) -> None:
     requests = iter([Request(np.arange(4))])
     with pytest.raises(UserError, match="image of sample 'train-2'"):
         list(gpu.whole_images(shards, requests, 4, 1, 2, None))
+
+
+@pytest.mark.parametrize("stored", ["with sums", "without"])
+def test_batches_before_a_broken_one_are_handed_out_first(
+    damaged: Path, monkeypatch: pytest.MonkeyPatch, stored: str
+) -> None:
+    """DALI asks for its inputs some batches ahead, and meets the error there."""
+    shards = ShardSet(damaged, "train")
+    if stored == "with sums":  # as if the CRC of train-7's label had told
+        monkeypatch.setattr(shards, "damaged", lambda sample, *_: "label" if sample == 7 else None)
+    order = [0, 1, 3, 4, 5, 6, 7, 8]
+    requests = iter([Request(np.array([sample])) for sample in order])
+    batches = gpu.whole_images(shards, requests, 1, 1, 3, None)
+    assert [next(batches).keys for _ in order[:6]] == [[f"train-{sample}"] for sample in order[:6]]
+    with pytest.raises(UserError, match="label of sample 'train-7'"):
+        next(batches)
+
+
+def test_what_only_dali_refuses_is_told_with_the_candidates(damaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "_complaint", lambda _: None)
+    requests = iter([Request(np.array([6, 7]))])
+    with pytest.raises(UserError, match=r"DALI fails on one of the samples train-6, train-7 of .*data\.device=cpu"):
+        list(gpu.whole_images(ShardSet(damaged, "train"), requests, 2, 1, 2, None))
+
+
+def test_complaints_are_the_same_on_every_rank() -> None:
+    image, ids = smooth_scene(40, 56, 0)
+    assert feed._complaint(as_array(encode(image, "jpg"))) is None
+    assert feed._complaint(as_array(encode(ids, "png"))) is None
+    first, second = (feed._complaint(as_array(b"nonsense")) for _ in range(2))
+    assert first == second == "no image file"
+    assert feed._complaint(as_array(encode(image, "jpg")[:300]))
 
 
 def test_a_size_unlike_the_record_is_named(tmp_path: Path) -> None:

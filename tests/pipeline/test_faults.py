@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import shutil
 from pathlib import Path
@@ -190,6 +191,64 @@ def test_a_missing_file_is_named(folder: Path, ext: str) -> None:
     (folder / f"train-000001.{ext}").unlink()
     with pytest.raises(UserError, match=rf"train-000001\.{ext} is missing: restore it"):
         ShardSet(folder, "train")
+
+
+def test_a_folder_in_an_indexs_place_is_named(folder: Path) -> None:
+    (folder / "train-000000.idx").unlink()
+    (folder / "train-000000.idx").mkdir()
+    with pytest.raises(UserError, match=r"train-000000\.idx is damaged"):
+        ShardSet(folder, "train")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("mean", [float("nan")] * 3, "mean = .*expected 3 numbers in 0..1"),
+        ("mean", [0.5], "expected 3 numbers"),
+        ("mean", None, "NoneType"),
+        ("std", [0.1, 0.1, 7.0], "std = .*expected 3 numbers in 0..1"),
+        ("palette", [[1, 2, 3]], "1 colours for 5 classes"),
+        ("splits", {"train": {"samples": 1}}, "shards"),
+    ],
+)
+def test_a_damaged_manifest_is_named(folder: Path, key: str, value: object, message: str) -> None:
+    path = folder / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(UserError, match=rf"dataset\.json is damaged \(.*{message}.*ingest the dataset again"):
+        ShardSet(folder, "train")
+
+
+def test_samples_that_do_not_add_up_are_refused(folder: Path) -> None:
+    path = folder / "dataset.json"
+    path.write_text(path.read_text().replace(f'"samples": {COUNT}', '"samples": 7', 1))
+    with pytest.raises(UserError, match="the shards of split 'train' do not add up to its 7 samples"):
+        ShardSet(folder, "train")
+
+
+@pytest.mark.parametrize("height", ["a", 0, -1, 1.5, None, True])
+def test_sizes_that_are_none_are_refused(folder: Path, height: object) -> None:
+    path = folder / "train-000000.json"
+    record = json.loads(path.read_text())
+    record["samples"][1]["height"] = height
+    path.write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"train-000000\.json is damaged \(train-1 has .* pixels\)"):
+        ShardSet(folder, "train")
+    path.write_text("[]")
+    with pytest.raises(UserError, match=r"train-000000\.json is damaged"):
+        ShardSet(folder, "train")
+
+
+@pytest.mark.parametrize("stream", ["train", "eval"])
+def test_an_image_of_another_size_than_recorded_is_refused(folder: Path, stream: str) -> None:
+    """Its crops would be of other places than the plan says."""
+    path = folder / "train-000000.json"
+    record = json.loads(path.read_text())
+    record["samples"][1]["height"] += 1
+    path.write_text(json.dumps(record))
+    shards = ShardSet(folder, "train")
+    batches = TrainLoader(shards, AUGMENT, 4) if stream == "train" else EvalLoader(shards, 1)
+    with pytest.raises(UserError, match=r"sample 'train-1' .* is broken"):
+        list(itertools.islice(batches, COUNT))
 
 
 def test_a_record_of_another_shard_is_refused(folder: Path) -> None:

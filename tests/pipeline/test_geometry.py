@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -213,6 +215,16 @@ def test_dali_warp_agrees_with_opencv(blur: float, base_size: int, antialias: bo
     # OpenCV rounds places to 1/32 of a pixel: smooth content differs by a few levels, the image's own edge by more.
     assert np.quantile(difference, 0.98) <= 2 and difference.mean() < 0.6
     assert (dali_labels[..., 0] != labels).mean() < 0.01
+
+
+def test_the_graph_holds_as_many_halvings_as_any_sample_asks_for() -> None:
+    """Where sizes round at a half, too: one halving too few would sample from the wrong places."""
+    highest = draws_of(2000)
+    for base_size, low, size in itertools.product((0, 39, 77, 100, 101), (0.125, 0.25, 0.5, 0.51, 1.0), (77, 154, 160)):
+        augment = Augment(base_size=base_size, scale=(low, low))
+        sizes = np.full((2000, 2), size)
+        needed = geometry.shrinks(highest, sizes, augment).max()
+        assert needed == 2 ** geometry.most_halvings(sizes[:1], augment), (base_size, low, size)
 
 
 def test_gpu_graphs_serialise() -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from pipeline import decode
 from pipeline.augment import Augment
+from pipeline.batch import Batch
+from pipeline.graph import decode_graph
 from pipeline.loader import EvalLoader, TrainLoader
 from pipeline.shards import ShardSet
 from tests.shard_folder import smooth_scene, write_shards
@@ -45,6 +50,44 @@ def test_evaluation_agrees_with_the_cpu(folder: Path) -> None:
         # PNG is exact; the GPU's JPEG decoder rounds in its own way.
         tolerance = 0 if shards.image(0)[:1] == 0x89 else 8
         assert (theirs.images.cpu().int() - ours.images.int()).abs().max() <= tolerance
+
+
+@pytest.mark.realdata
+def test_photos_are_decoded_as_on_the_cpu(realdata: Path) -> None:
+    """Sharp, colourful and chroma-subsampled, as smooth scenes are not."""
+    photos = sorted(realdata.rglob("*.jpg"))
+    assert photos
+    source = [np.frombuffer(path.read_bytes(), np.uint8) for path in photos[:8]]
+    pipe = decode_graph(lambda: [source], "gpu", len(source), 2, 1, torch.cuda.current_device(), labeled=False)
+    pipe.build()
+    (decoded,) = pipe.run()
+    for number, encoded in enumerate(source):
+        ours = decode.image(encoded).astype(int)
+        difference = np.abs(np.asarray(decoded[number].as_cpu()).astype(int) - ours)
+        assert np.quantile(difference, 0.98) <= 3 and difference.mean() < 1
+
+
+@pytest.mark.parametrize("stream", ["train", "eval"])
+def test_batches_handed_over_are_those_of_the_cpu(folder: Path, stream: str) -> None:
+    """Also while the net's stream is busy, and when an earlier batch's memory is used again."""
+    gpu = torch.device("cuda", torch.cuda.current_device())
+    shards, augment = ShardSet(folder, "train"), Augment(crop=(48, 64), base_size=80)
+
+    def batches(copy_to: torch.device | None) -> Iterator[Batch]:
+        if stream == "eval":
+            return iter(EvalLoader(shards, 2, copy_to=copy_to))
+        return itertools.islice(TrainLoader(shards, augment, 3, copy_to=copy_to), 40)
+
+    busy = torch.randn(2000, 2000, device=gpu)
+    sums = []
+    for batch in batches(gpu):
+        assert batch.images.device == gpu and batch.labels.device == gpu
+        assert batch.images.is_contiguous(memory_format=torch.channels_last)
+        for _ in range(5):
+            busy = torch.tanh(busy @ busy)
+        sums.append(torch.stack([batch.images.long().sum(), batch.labels.long().sum()]))
+    expected = [[batch.images.long().sum().item(), batch.labels.long().sum().item()] for batch in batches(None)]
+    assert torch.stack(sums).tolist() == expected
 
 
 def test_held_batches_keep_their_pixels(folder: Path) -> None:

@@ -104,6 +104,20 @@ def test_a_failing_disk_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) 
         shards.image(2)
 
 
+def test_short_reads_are_gone_on_with(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Network file systems may give fewer bytes than asked for."""
+    shards = ShardSet(folder, "train")
+    expected = shards.image(2).tobytes()
+    whole_read, sizes = os.preadv, []
+
+    def short(file: int, buffers: list[memoryview], offset: int) -> int:
+        sizes.append(whole_read(file, [buffers[0][:100]], offset))
+        return sizes[-1]
+
+    monkeypatch.setattr(os, "preadv", short)
+    assert shards.image(2).tobytes() == expected and len(sizes) > 5
+
+
 def test_too_many_shards_for_the_limit_of_open_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> int:
         raise OSError(24, "Too many open files")
