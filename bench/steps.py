@@ -43,12 +43,13 @@ def measure(row: str, recipe: Recipe, steps: int, world: Ranks) -> Facts:
     clock = Clock(world.device)
     with contextlib.ExitStack() as stack:
         step: Step
+        # the predecessor has cuDNN's autotuner on
+        stack.enter_context(backends.autotuned(row == "naive" or recipe.train.cudnn_benchmark, world.device))
         if row == "naive":
             from bench import naive
 
             step = naive.steps(run, clock)
         else:
-            stack.enter_context(backends.autotuned(recipe.train.cudnn_benchmark, world.device))
             batches = stack.enter_context(contextlib.closing(iter(run.loader)))
             step = _own_steps(run, _repeat(next(batches), batches) if row == "cached" else batches, clock)
         for _ in range(WARM_UP):
@@ -90,7 +91,7 @@ def _own_steps(run: Run, batches: Iterator[Batch], clock: Clock) -> Step:
     def step() -> None:
         losses, norm = run._one_step(waited, window)
         run.step += 1
-        window.add(losses, norm)
+        window.add(losses, norm, may_overflow=run.scaler.is_enabled())
         if run.step % run.recipe.train.log_every == 0:
             window.flush(run.step)
 

@@ -17,6 +17,9 @@ _MACHINE_ERRORS = {
     errno.EROFS: "write to a folder on a writable disk",
     errno.EACCES: "check the permissions or choose another folder",
     errno.EPERM: "check the permissions or choose another folder",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "a part of the path is a file: choose another folder",
+    errno.EISDIR: "it is a folder: give a file's name",
     errno.EIO: "the disk reports a fault: check it, or copy the data elsewhere",
 }
 

@@ -22,12 +22,16 @@ def copied(batches: Generator[Batch], device: torch.device) -> Generator[Batch]:
     stream = torch.cuda.Stream(device)
     with contextlib.closing(batches):
         for batch in batches:
-            with torch.cuda.stream(stream):
-                images = batch.images.to(device, non_blocking=True)
-                labels = None if batch.labels is None else batch.labels.to(device, non_blocking=True)
-            net = torch.cuda.current_stream(device)
-            net.wait_stream(stream)
-            for tensor in (images, labels):
-                if tensor is not None:
-                    tensor.record_stream(net)
+            images = across(batch.images, stream, device)
+            labels = None if batch.labels is None else across(batch.labels, stream, device)
             yield replace(batch, images=images, labels=labels)
+
+
+def across(tensor: torch.Tensor, stream: torch.cuda.Stream, device: torch.device) -> torch.Tensor:
+    """A copy on `device`, made on `stream`, for use on its current stream."""
+    with torch.cuda.stream(stream):
+        copy = tensor.to(device, non_blocking=True)
+    net = torch.cuda.current_stream(device)
+    net.wait_stream(stream)
+    copy.record_stream(net)
+    return copy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import time
@@ -109,8 +110,16 @@ def _train(recipe: Recipe, resume: str | None) -> int:
         state = checkpoint.load(source, "cpu") if source else None
         folder = source.parent.parent if source else world.broadcast(runs / time.strftime("%Y-%m-%d_%H-%M-%S"))
         session = Run(recipe, world, folder, state)
+        if not source:
+            session.folder = folder = world.broadcast(_own(folder) if world.is_main else folder)
         if world.is_main:
-            folder.mkdir(parents=True, exist_ok=True)
+            warm_up = recipe.schedule.warmup_steps
+            if warm_up >= session.total_steps:
+                click.echo(
+                    f"warning: schedule.warmup_steps = {warm_up}, but the run has {session.total_steps} steps: its "
+                    "learning rate never gets to optimizer.lr",
+                    err=True,
+                )
             (folder / "config.yaml").write_text(config.to_yaml(recipe))
             where = f"from step {session.step} of {source}" if source else "from the start"
             loader = session.loader
@@ -131,9 +140,28 @@ def _train(recipe: Recipe, resume: str | None) -> int:
                 f"{100 * summary.wait_share:.1f}% of step time spent waiting for data"
             )
         click.echo(f"{summary.best_text}; run folder: {summary.folder}\ncurves: tensorboard --logdir {summary.folder}")
-        if summary.step == summary.total_steps or summary.early:
+        if (summary.step == summary.total_steps or summary.early) and (summary.folder / "report.html").exists():
             click.echo(f"report: {summary.folder / 'report.html'}")
+        if not summary.saved:
+            click.echo(
+                f"error: step {summary.step}, the last, is in no checkpoint (see the warnings above): free some space "
+                "and go on with --resume auto",
+                err=True,
+            )
+            return code or 1
         return code
+
+
+def _own(folder: Path) -> Path:
+    """Makes a run folder that is nobody else's: runs of one name may start in the same second."""
+    for number in itertools.count(1):
+        mine = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        try:
+            mine.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return mine
+    raise AssertionError
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
+import warnings
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -69,14 +71,28 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist: give a .pt file from saved/<name>/<time>/checkpoints")
     try:
-        # weights_only: a pickle that would run code is refused
-        state = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # an unpickler that reads what is no pickle stumbles in any way
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path} is no checkpoint of segrail, or is damaged ({reason}): use another one") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old formats: one line is enough
+            # weights_only: a pickle that would run code is refused
+            state = torch.load(path, map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} is no checkpoint of segrail: it holds more than tensors and plain values, and is not read, since "
+            "such a file can run code; use another one"
+        ) from error
+    except Exception as error:  # what reads a damaged file stumbles in any way
+        raise UserError(f"{path} is no checkpoint of segrail, or is damaged; use another one") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
         raise UserError(f"{path} is no checkpoint of segrail (format {found!r}, expected {FORMAT!r})")
+    return state
+
+
+def load_net(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Reads a checkpoint, which must hold a net and what it was trained on. UserError as `load`."""
+    state = load(path, device)
+    if missing := [key for key in ("model", "config", "dataset", "step") if key not in state]:
+        raise UserError(f"{path} is no whole checkpoint: it holds no {', '.join(missing)}; use another one")
     return state
 
 

@@ -68,6 +68,8 @@ def schedule(recipe: str, plot: Path | None, steps: int | None, overrides: tuple
         rate = lr * schedules.lr_factor(shape, step, total)
         momentum = schedules.momentum_at(shape, step, total)
         click.echo(f"{step:>8}  {rate:>10.4g}" + (f"  {momentum:>8.3f}" if momentum is not None else ""))
+    if shape.warmup_steps >= total:
+        click.echo(f"warning: {shape.warmup_steps} warm-up steps of {total}: the rate never gets to {lr:g}", err=True)
     if plot is not None:
         click.echo(str(plot))
 

@@ -7,6 +7,7 @@ with the dotted key, the value and what was expected.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -129,11 +130,13 @@ class TrainConfig:
     patience: int = 0
     """Stop after so many validations in a row without a better one; 0: never."""
     log_every: int = 20
-    """Steps between log lines; the only steps at which the host waits for the device."""
+    """Steps between log lines; between them the host does not wait for the device (but loss.lovasz with
+    loss.lovasz_classes=present asks it once a batch which classes there are)."""
     pictures: int = 4
     """Validation images shown in TensorBoard."""
     train_miou: bool = False
-    """Also log the mIoU of the training crops, as the net saw them; counted on the device, read at log steps."""
+    """Also log the mIoU of the training crops, as the net saw them; counted on the device, read at log steps. Some per
+    cent of a step on a CPU."""
 
     def __post_init__(self) -> None:
         for key, low in {
@@ -190,13 +193,19 @@ def load(recipe: str, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
 def parse(raw: dict[str, Any]) -> Recipe:
     """A checked Recipe from nested plain values. UserError names the dotted key."""
     _refuse_unknown(raw, Recipe, ())
+    data = raw.get("data", {})
+    if "val" in data and data["val"] is None:  # `data.val=` on the command line
+        raw = {**raw, "data": {**data, "val": ""}}
     try:
         recipe = TypeAdapter(Recipe).validate_python(raw)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         if isinstance(cause := first.get("ctx", {}).get("error"), UserError):
             raise cause from None
-        key = ".".join(str(part) for part in first["loc"])
+        *path, part = first["loc"]
+        if first["type"] == "missing" and isinstance(part, int):
+            raise UserError(f"{'.'.join(map(str, path))} = {first['input']!r}: expected {part + 1} values") from None
+        key = ".".join(map(str, first["loc"]))
         raise UserError(f"{key} = {first['input']!r}: {_plain(first['msg'])}") from None
     _check(recipe)
     return recipe
@@ -217,12 +226,34 @@ def _refuse_unknown(raw: dict[str, Any], kind: type, path: tuple[str, ...]) -> N
     for key, value in raw.items():
         dotted = ".".join((*path, str(key)))
         if key not in known:
-            raise UserError(f"unknown key {dotted!r}{nearest(str(key), known)}")
+            given = "" if isinstance(value, dict) else f" = {value!r}"
+            raise UserError(f"unknown key {dotted!r}{given}{_nearest_key(str(key), path, list(known))}")
         default = known[key].default_factory
         if dataclasses.is_dataclass(default) and isinstance(default, type):
             if not isinstance(value, dict):
                 raise UserError(f"{dotted} = {value!r}: expected a section with {', '.join(_names(default))}")
             _refuse_unknown(value, default, (*path, str(key)))
+
+
+def _nearest_key(key: str, path: tuple[str, ...], known: list[str]) -> str:
+    """Ends the message: the nearest key of its section, or one of its name in another, with its whole path."""
+    here = [".".join((*path, name)) for name in known]
+    elsewhere = [dotted for dotted in _all_keys(Recipe, ()) if dotted.rpartition(".")[2] == key]
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    meant = [".".join((*path, close[0]))] if close else elsewhere
+    hint = f"; did you mean {' or '.join(map(repr, meant))}?" if meant else "."
+    return f"{hint} Choices: {', '.join(here)}"
+
+
+def _all_keys(kind: type, path: tuple[str, ...]) -> list[str]:
+    keys = []
+    for each in dataclasses.fields(kind):
+        section = each.default_factory
+        if dataclasses.is_dataclass(section) and isinstance(section, type):
+            keys += _all_keys(section, (*path, each.name))
+        else:
+            keys.append(".".join((*path, each.name)))
+    return keys
 
 
 def _names(kind: type) -> list[str]:
@@ -246,10 +277,12 @@ def _check(recipe: Recipe) -> None:
         )
     if not (train.val_every_steps or train.val_every_epochs):
         raise UserError(
-            "train.val_every_steps and train.val_every_epochs are both 0: give one; or data.val='' for none"
+            "train.val_every_steps and train.val_every_epochs are both 0: give one; or `data.val=` for none"
         )
     if train.patience and not data.val:
         raise UserError(f"train.patience = {train.patience} needs validations: give data.val, or leave patience at 0")
+    if recipe.net.aux and not recipe.loss.aux_weight:
+        raise UserError("loss.aux_weight = 0, but net.aux = true: that head would learn nothing; set net.aux=false")
     if data.device == "gpu" and train.device == "cpu":
         raise UserError("data.device = gpu needs train.device = gpu (or auto): the batches would land on the GPU")
     if train.amp == "fp16" and train.device == "cpu":

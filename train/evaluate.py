@@ -177,8 +177,17 @@ def _percent(value: float | None) -> str:
 @click.option("--split", default="val", show_default=True, help="Split to score; it must have labels.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the scores and the confusion matrix.")
 @click.option("--sheet", type=click.Path(path_type=Path), help="Write a PNG of image | label | prediction | error.")
-@click.option("-n", "count", default=8, show_default=True, help="Images on the sheet, spread over the split.")
-@click.option("--batch-size", default=1, show_default=True, help="Images of equal size at a time.")
+@click.option(
+    "-n",
+    "count",
+    type=click.IntRange(1),
+    default=8,
+    show_default=True,
+    help="Images on the sheet, spread over the split.",
+)
+@click.option(
+    "--batch-size", type=click.IntRange(1), default=1, show_default=True, help="Images of equal size at a time."
+)
 @click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "gpu"]))
 @click.option(
     "--amp", type=click.Choice(["auto", "bf16", "fp16", "off"]), help="Autocast.  [default: as trained; off on a CPU]"
@@ -199,8 +208,10 @@ def command(
     Images are taken whole and at their own size, each exactly once, also under
     `torchrun --nproc-per-node N -m train.evaluate ...`.
     """
+    if sheet and sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise UserError(f"--sheet {sheet}: a picture is drawn, so give a name that ends in .png")
     with ranks(device) as world:
-        state = checkpoint.load(path, world.device)
+        state = checkpoint.load_net(path, world.device)
         shards = ShardSet(data or state["config"]["data"]["path"], split)
         model.check_classes(state["dataset"], shards.manifest)
         backends.set_tf32(config.parse(state["config"]).train.tf32, world.device)

@@ -192,7 +192,7 @@ def command(path: str, out: Path, size: tuple[int, int], checks: bool) -> None:
         raise UserError(f"--out {out}: the ending says the format{nearest(out.suffix, FORMATS)}")
     if not out.parent.is_dir():
         raise UserError(f"--out {out}: folder {out.parent} does not exist: make it, or name another")
-    state = checkpoint.load(path)
+    state = checkpoint.load_net(path)
     facts = state["dataset"]
     net = model.from_checkpoint(state)
     export(net, out, facts, size)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from timm.layers import convert_sync_batchnorm
 from torch.nn.parallel import DistributedDataParallel
 
 import nets
@@ -30,6 +31,8 @@ from train.summary import Summary
 from train.tracking import Tracker
 from train.validation import Validator
 from train.window import Window
+
+_CALMER = "lower optimizer.lr, set optimizer.clip_norm=1 or train.amp=off"
 
 
 class Run:
@@ -88,7 +91,8 @@ class Run:
         if train.sync_bn and world.world > 1:
             if world.device.type != "cuda":
                 raise UserError("train.sync_bn = true needs GPUs: torch has no synchronised batch norm on CPUs")
-            self.net = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.net)
+            # timm's, since its batch norms contain the activation, which torch's conversion would drop.
+            self.net = convert_sync_batchnorm(self.net)
         self.ema = Ema(self.net, train.ema) if train.ema else None
         groups = nets.parameter_groups(self.net)
         self.optimizer = optimizers.build(recipe.optimizer, groups, world.device)
@@ -99,15 +103,22 @@ class Run:
         self.loss = SegmentationLoss(recipe.loss, len(self.facts["classes"]), class_pixels).to(world.device)
         self.counts = ConfusionMatrix(len(self.facts["classes"]), world.device) if train.train_miou else None
         self.step = 0
+        self._unjudged = False  # whether the weights of `step` are saved, but not yet validated
         if state is not None:
             self._restore(state)
         self.ddp: DistributedDataParallel | None = None
         if world.world > 1:
             ids = [world.device.index] if world.device.type == "cuda" else None
-            self.ddp = DistributedDataParallel(self.net, device_ids=ids, gradient_as_bucket_view=True)
+            self.ddp = DistributedDataParallel(
+                self.net,
+                device_ids=ids,
+                gradient_as_bucket_view=True,
+                broadcast_buffers=False,  # running statistics: where they are used, see `_train`
+            )
         forward = self.ddp or self.net
         self.forward = torch.compile(forward) if train.compile else forward
         self._stop: int | None = None
+        self._saved = True
 
     @property
     def done(self) -> bool:
@@ -116,7 +127,8 @@ class Run:
 
     def train(self) -> Summary:
         """Trains to the last step (or a signal), validating, saving and telling as the recipe says."""
-        tracker = Tracker(self.folder if self.world.is_main else None, self.step, self.total_steps)
+        folder = self.folder if self.world.is_main else None
+        tracker = Tracker(folder, self.step, self.total_steps, self._unjudged)
         previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             # closing: the loader's thread ends with the loop, also when the loop ends in an error
@@ -140,30 +152,34 @@ class Run:
         window = Window(world, self.loader.batch_size, self.accumulate)
         last: Evaluation | None = None
         self.net.train()
+        if self._unjudged and self.validator is not None:
+            last = self._judge(tracker)
         while not self.done:
             losses, norm = self._one_step(batches, window)
             self.step += 1
-            window.add(losses, norm)
+            window.add(losses, norm, may_overflow=self.scaler.is_enabled())
             tracker.advance()
             ends = self.step == self.total_steps
             validates = self.validator is not None and (ends or self.step % self.val_every == 0)
-            keeps = _every(train.keep_every_steps, self.step)
-            saves = ends or validates or keeps or _every(train.save_every_steps, self.step)
+            saves = ends or validates or _every(train.keep_every_steps, self.step)
+            saves = saves or _every(train.save_every_steps, self.step)
             logs = saves or self.step % train.log_every == 0
             # Ranks must stop at the same step: they agree at log steps; alone, at any.
             stops = (logs and world.any(self._stop is not None)) if world.world > 1 else self._stop is not None
             if logs or stops:
                 self._log(tracker, window)
-            if validates or saves:
+            if saves or stops:
+                self._refuse_broken()
                 # Running statistics are each rank's own; all validate with those that the main rank saves.
                 world.broadcast_tensors(self.net.buffers())
+                # Before a validation, too: whoever is killed in a long one is to lose no step.
+                self._save(tracker, unjudged=validates)
             if validates:
-                last = self._validate(tracker)
-            if saves or stops:
-                self._save(keeps, tracker)
-            if validates or saves:
+                last = self._judge(tracker)
+            if saves:
                 window.restart()
             if stops and not self.done:
+                self._stop = next(number for number in world.gather(self._stop) if number is not None)
                 tracker.event(self.step, what="stopped", signal=self._stop)
                 number = self._stop or signal.SIGTERM
                 tracker.say(f"stopped at step {self.step} by {signal.Signals(number).name}; go on with --resume auto")
@@ -182,6 +198,7 @@ class Run:
             window.wait_share,
             None if self.done else self._stop,
             early=self.step < self.total_steps and self.monitor.exhausted,
+            saved=self._saved,
         )
 
     def _one_step(self, batches: Iterator[Batch], window: Window) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
@@ -221,10 +238,15 @@ class Run:
         """Meets the device, judges the losses since the last log, and writes them down. UserError on NaN."""
         values, bad_step = window.flush(self.step)
         if bad_step is not None:
-            raise UserError(
-                f"the loss is not finite at step {bad_step} ({window.blame(bad_step, self.step)}): "
-                f"{self.saver.last_good()}; lower optimizer.lr, set optimizer.clip_norm=1 or train.amp=off"
-            )
+            who = window.blame(bad_step, self.step)
+            if spoilt := int(self.world.sum_(self.loss.bad_pixels).item()):
+                raise UserError(
+                    f"labels hold values outside the {len(self.facts['classes'])} classes, {spoilt} pixels by step "
+                    f"{self.step}, the first at step {bad_step} ({who}): check the shards with `python -m ingest "
+                    f"verify`; {self.saver.last_good()}"
+                )
+            what = f"the loss or its gradient is not finite at step {bad_step} ({who})"
+            raise UserError(f"{what}: {self.saver.last_good()}; {_CALMER}")
         if self.counts is not None:
             miou = self.counts.all_reduce().result().miou
             values |= {} if miou is None else {"miou": miou}
@@ -242,6 +264,19 @@ class Run:
             **{"img/s": f"{values['images_per_second']:.1f}", "wait": f"{100 * values['data_wait_share']:.1f}%"},
         )
 
+    def _refuse_broken(self) -> None:
+        """UserError when a weight is not finite: its checkpoint would replace a good one. The same on every rank."""
+        tensors = [tensor.detach() for tensor in (*self.net.parameters(), *self.net.buffers())]
+        floats = [tensor for tensor in tensors if tensor.is_floating_point()]
+        if not bool(torch.nn.utils.get_total_norm(floats, math.inf).isfinite()):
+            raise UserError(f"the weights are not finite after step {self.step}: {self.saver.last_good()}; {_CALMER}")
+
+    def _judge(self, tracker: Tracker) -> Evaluation:
+        """Validates the weights of this step, and saves what comes of it."""
+        found = self._validate(tracker)
+        self._save(tracker)
+        return found
+
     def _validate(self, tracker: Tracker) -> Evaluation:
         assert self.validator is not None
         ends = self.step == self.total_steps or self.monitor.may_end
@@ -252,8 +287,12 @@ class Run:
             tracker.event(self.step, what="best", **{self.monitor.name: self.monitor.value(found)})
         return found
 
-    def _save(self, keep: bool, tracker: Tracker) -> None:
-        names = [*self.monitor.names(self.step), *([f"step-{self.step}"] if keep else []), "last"]
+    def _save(self, tracker: Tracker, unjudged: bool = False) -> None:
+        """unjudged: these weights are still to be validated; only then they get their other names."""
+        keeps = _every(self.recipe.train.keep_every_steps, self.step)
+        best = self.monitor.names(self.step)
+        names = ["last"] if unjudged else [*best, *([f"step-{self.step}"] if keeps else []), "last"]
+        self._unjudged = unjudged
         state = {
             "model": self.net.state_dict(),
             "ema": self.ema.state_dict() if self.ema is not None else None,
@@ -261,23 +300,29 @@ class Run:
             "scaler": self.scaler.state_dict(),
             "loader": self.loader.state_dict(),
             "step": self.step,
+            "unjudged": unjudged,
             "monitor": self.monitor.state_dict(),
             "batch": resume.batch_facts(self.loader.batch_size, self.world.world, self.accumulate),
             "config": config.to_dict(self.recipe),
             "dataset": self.facts,
             "versions": provenance.versions(),
         }
-        if self.saver.write(names, state, self.step, tracker):
+        missing = self.world.broadcast(self.saver.write(names, state, self.step, tracker))
+        self._saved = "last" not in missing
+        if set(missing) & set(best):
+            self.monitor.lost()
+        elif not unjudged:
             self.saver.keep_best(self.monitor.kept_steps)
 
     def _restore(self, state: dict[str, Any]) -> None:
         resume.load_optimizer(self.optimizer, self.recipe, state)
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty where it was not fp16: then the scale starts anew
+            self.scaler.load_state_dict(state["scaler"])
         self.loader.load_state_dict(state["loader"])
         if self.ema is not None and state.get("ema"):  # else the average starts from the weights of here
             self.ema.load_state_dict(state["ema"])
         self.monitor.load_state_dict(state["monitor"])
-        self.step = state["step"]
+        self.step, self._unjudged = state["step"], state.get("unjudged", False)
 
     def _finish(self, last: Evaluation | None, tracker: Tracker) -> Evaluation | None:
         """What a finished run leaves behind. One that was finished before is scored again only if need be."""

@@ -44,6 +44,7 @@ class Monitor:
         """Validations since the best one."""
         self.kept: list[tuple[float, int]] = []
         """(value, step) of the checkpoints that stay, best first."""
+        self._before: tuple[Best | None, list[tuple[float, int]]] = (None, [])
 
     def value(self, found: Evaluation) -> float | None:
         """The monitored number; None where the validation images do not give it (a class that is not there)."""
@@ -56,6 +57,7 @@ class Monitor:
 
         A number that is missing or not finite is never the best, but counts against the patience.
         """
+        self._before = self.best, self.kept
         value = self.value(found)
         if value is None or not math.isfinite(value):
             self.since += 1
@@ -67,6 +69,10 @@ class Monitor:
         ranked = sorted([*self.kept, (value, step)], key=lambda entry: (self._badness(entry[0]), entry[1]))
         self.kept = ranked[: self.keep]
         return improved
+
+    def lost(self) -> None:
+        """The last validation's checkpoint could not be written: the best are those of before."""
+        self.best, self.kept = self._before
 
     def names(self, step: int) -> list[str]:
         """The names under which this step's checkpoint is to be kept: best-<step> and best, one of them, or none."""

@@ -47,7 +47,7 @@ class OptimizerConfig:
     """Largest norm of the whole gradient; a longer one is scaled down to it. Off when left out."""
 
     accumulate: int = 1
-    """Batches whose gradients are averaged into one step."""
+    """Batches whose gradients are averaged into one step; each counts alike, however many of its pixels are valid."""
 
     def __post_init__(self) -> None:
         checks.one_of("optimizer.name", self.name, NAMES)
@@ -90,7 +90,13 @@ def build(
                 split.append({"params": members, "name": name, "lr": lr, "initial_lr": lr, "weight_decay": decay})
     fused = True if device.type in ("cpu", "cuda") else None
     if config.name == "sgd":
-        return torch.optim.SGD(split, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused)
+        sgd = torch.optim.SGD(split, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused)
+        if config.momentum:
+            # Left to itself, torch 2.15 takes uninitialised memory for the momentum, which its fused kernel leaves as
+            # it is when fp16 overflows in the first step.
+            for parameter in (p for group in sgd.param_groups for p in group["params"]):
+                sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return sgd
     return torch.optim.AdamW(split, lr=config.lr, betas=(config.betas[0], config.betas[1]), fused=fused)
 
 

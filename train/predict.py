@@ -82,7 +82,7 @@ def command(path: str, images: tuple[str, ...], out: Path, device: str, amp: str
     OUT/overlays/NAME.jpg, the image with the classes laid over it. Folders inside a folder of images are kept.
     """
     with ranks(device) as world:
-        state = checkpoint.load(path, world.device)
+        state = checkpoint.load_net(path, world.device)
         if state["dataset"]["channels"] != 3:
             raise UserError(f"{path} takes {state['dataset']['channels']} channels; plain image files have 3")
         found = image_files([*images, *more])

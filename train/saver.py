@@ -20,14 +20,14 @@ class Saver:
         """Of the checkpoint called `name`."""
         return self.folder / f"{name}.pt"
 
-    def write(self, names: Sequence[str], state: dict[str, Any], step: int, tracker: Tracker) -> bool:
-        """Writes the state once and gives it the other names, in this order; False when that failed (it was told).
+    def write(self, names: Sequence[str], state: dict[str, Any], step: int, tracker: Tracker) -> list[str]:
+        """Writes the state once and gives it the other names, in this order; the names that failed (it was told).
 
         `last` belongs at the end: a run that is killed in between goes on from the `last` before, and does the rest
         again.
         """
         if not self._is_main:
-            return True
+            return []
         todo = [self.path(name) for name in names]
         first = todo[0]
         try:
@@ -46,8 +46,8 @@ class Saver:
                 "free some space. Going on."
             )
             tracker.event(step, what="checkpoint not written", files=missing, error=str(error))
-            return False
-        return True
+            return [path.stem for path in todo]
+        return []
 
     def keep_best(self, steps: Sequence[int]) -> None:
         """Removes every `best-<step>.pt` but those of `steps`."""

@@ -29,3 +29,5 @@ class Summary:
     """The signal that ended it before its last step."""
     early: bool = False
     """Whether it ended because train.patience was exhausted."""
+    saved: bool = True
+    """Whether the last checkpoint could be written."""

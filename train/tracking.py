@@ -6,6 +6,7 @@ import json
 import math
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,8 @@ class Tracker:
     (it was killed) cuts the log there, so that each step is in it once. A disk that is full costs lines, not the run.
     """
 
-    def __init__(self, folder: Path | None, step: int, total_steps: int) -> None:
+    def __init__(self, folder: Path | None, step: int, total_steps: int, unjudged: bool = False) -> None:
+        """unjudged: the validation of `step` is still to come; what a killed run wrote of it is cut, too."""
         self.folder = folder
         if folder is None:
             return
@@ -33,7 +35,9 @@ class Tracker:
         folder.mkdir(parents=True, exist_ok=True)
         self._warned = False
         self._board = SummaryWriter(str(folder), purge_step=step + 1)
-        self._dare(lambda: _cut(folder / "log.jsonl", step))
+        self._other_hook = threading.excepthook
+        threading.excepthook = self._in_thread
+        self._dare(lambda: _cut(folder / "log.jsonl", step, unjudged))
         self._log = open(folder / "log.jsonl", "a", buffering=1)  # noqa: SIM115 (closed in close)
         self._total = total_steps
         self._shown: dict[str, str] = {}
@@ -95,6 +99,12 @@ class Tracker:
             self._bar.close()
             self._dare(self._board.close)
             self._dare(self._log.close)
+            threading.excepthook = self._other_hook
+
+    def _in_thread(self, failed: threading.ExceptHookArgs) -> None:
+        """TensorBoard writes in a thread: a full disk there is told by `_dare`, without a traceback."""
+        if not (isinstance(failed.exc_value, OSError) and "tensorboard" in type(failed.thread).__module__):
+            self._other_hook(failed)
 
     def _points(self, step: int, kind: str, values: dict[str, float]) -> None:
         for key, value in values.items():
@@ -115,20 +125,22 @@ class Tracker:
                 self.say(f"warning: log and curves in {self.folder} are not complete ({error.strerror}). Going on.")
 
 
-def _cut(log: Path, step: int) -> None:
+def _cut(log: Path, step: int, unjudged: bool) -> None:
     """Leaves of a log the whole lines up to `step`: what a killed run wrote after its last checkpoint comes again."""
     if not log.is_file():
         return
     lines = log.read_text().splitlines(keepends=True)
-    kept = [line for line in lines if _is_up_to(line, step)]
+    kept = [line for line in lines if _is_up_to(line, step, unjudged)]
     if len(kept) < len(lines):
         partial = log.with_name(log.name + ".partial")
         partial.write_text("".join(kept))
         os.replace(partial, log)
 
 
-def _is_up_to(line: str, step: int) -> bool:
+def _is_up_to(line: str, step: int, unjudged: bool) -> bool:
     try:
-        return line.endswith("\n") and json.loads(line)["step"] <= step
+        facts = json.loads(line)
+        again = unjudged and facts["step"] == step and (facts["kind"] == "val" or facts.get("what") == "best")
+        return line.endswith("\n") and facts["step"] <= step and not again
     except ValueError:  # half a line, of a full disk
         return False

@@ -6,6 +6,7 @@ import resource
 import time
 from collections import deque
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -25,7 +26,9 @@ class Window:
         self._first_bad = torch.full((), _NEVER, dtype=torch.int64, device=world.device)
         self._steps = self._all_steps = self._window_start = 0
         self._own_bad = _NEVER
-        self._wait = self._all_wait = self._all_time = 0.0
+        self._on_gpu = world.device.type == "cuda"
+        self._waits: list[tuple[Any, Any]] = []
+        self._all_wait = self._all_time = 0.0
         self._keys: deque[list[str]] = deque(maxlen=1000)
         self._skips, self._skipped, self._told = 0, dict[str, str](), set[str]()
         self.newly_skipped: dict[str, str] = {}
@@ -33,25 +36,32 @@ class Window:
         self._start = time.perf_counter()
 
     def next(self, batches: Iterator[Batch]) -> Batch:
-        """The next batch, the wait for it counted."""
-        start = time.perf_counter()
+        """The next batch, the wait for it counted: on a GPU, how long it had nothing to do until the batch came.
+
+        The host may wait for a batch while the GPU still works on the one before: that costs nothing.
+        """
+        start = self._now()
         batch = next(batches)
-        self._wait += time.perf_counter() - start
+        self._waits.append((start, self._now()))
         self._keys.append(batch.keys)
         self._skips += len(batch.skipped)
         self._skipped |= batch.skipped
         return batch
 
-    def add(self, losses: dict[str, torch.Tensor], norm: torch.Tensor) -> None:
-        """One step's numbers; nothing here waits for the device."""
+    def add(self, losses: dict[str, torch.Tensor], norm: torch.Tensor, may_overflow: bool = False) -> None:
+        """One step's numbers; nothing here waits for the device.
+
+        may_overflow: a gradient that is not finite is no fault (fp16: such steps are left out and the scale lowered).
+        """
         for name, value in {**losses, "gradient_norm": norm}.items():
             self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value
         now = torch.full_like(self._first_bad, self._steps)
-        self._first_bad = torch.where(losses["loss"].isfinite(), self._first_bad, self._first_bad.minimum(now))
+        good = losses["loss"].isfinite() if may_overflow else losses["loss"].isfinite() & norm.isfinite()
+        self._first_bad = torch.where(good, self._first_bad, self._first_bad.minimum(now))
         self._steps += 1
 
     def flush(self, step: int) -> tuple[dict[str, float], int | None]:
-        """Means over the window and all ranks, and the first step whose loss was not finite on any."""
+        """Means over the window and all ranks, and the first step whose loss or gradient was not finite on any."""
         names = sorted(self._sums)
         means = [self._sums[name].double() / (self._steps * self._world.world) for name in names]
         skips = torch.tensor(self._skips, dtype=torch.float64, device=self._world.device)
@@ -71,13 +81,25 @@ class Window:
         self._window_start = step - self._steps
         seconds = time.perf_counter() - self._start
         values["images_per_second"] = self._steps * self._images / seconds
-        values["data_wait_share"] = self._wait / seconds
+        wait = sum(self._between(start, end) for start, end in self._waits)
+        values["data_wait_share"] = wait / seconds
         values["seconds_per_step"] = seconds / self._steps
         values["memory_gb"] = peak_memory(self._world.device) / 1e9
         self._all_steps, self._all_time = self._all_steps + self._steps, self._all_time + seconds
-        self._all_wait += self._wait
-        self._sums, self._steps, self._wait, self._start = {}, 0, 0.0, time.perf_counter()
+        self._all_wait += wait
+        self._sums, self._steps, self._waits, self._start = {}, 0, [], time.perf_counter()
         return values, bad_step
+
+    def _now(self) -> Any:
+        if not self._on_gpu:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def _between(self, start: Any, end: Any) -> float:
+        """Seconds; on a GPU once it is past both."""
+        return start.elapsed_time(end) / 1000 if self._on_gpu else end - start
 
     def restart(self) -> None:
         """Starts the clock anew: validation and checkpoints are no part of a step."""

@@ -15,6 +15,7 @@ from torchvision.transforms import v2
 
 from bench.setting import Setting
 from pipeline.augment import Augment
+from pipeline.handover import across
 from pipeline.shards import ShardSet
 
 Pair = tuple[torch.Tensor, torch.Tensor]
@@ -42,10 +43,12 @@ def batches(setting: Setting) -> Iterator[Pair]:
         persistent_workers=True,
         pin_memory=setting.device == "gpu",
     )
+    device = torch.device("cuda", torch.cuda.current_device()) if setting.device == "gpu" else None
+    aside = torch.cuda.Stream(device) if device else None  # the predecessor's DataPrefetcher
     while True:
         for images, labels in loader:
-            if setting.device == "gpu":
-                images, labels = images.cuda(non_blocking=True), labels.cuda(non_blocking=True)
+            if device and aside:
+                images, labels = across(images, aside, device), across(labels, aside, device)
             yield images, labels
 
 

@@ -195,7 +195,7 @@ def test_mistakes(folder: Path, tmp_path: Path) -> None:
         ([*cfg, str(folder), "--rows", "our"], "did you mean 'ours'"),
         ([*cfg, "/nowhere"], "does not exist"),
         ([*cfg, str(folder), "data.batch_size=9"], "fewer than one global batch"),
-        ([*cfg, str(folder), "data.bach_size=9"], "did you mean 'batch_size'"),
+        ([*cfg, str(folder), "data.bach_size=9"], "did you mean 'data.batch_size'"),
         ([*cfg, "a", "b"], "give one shard folder"),
         ([*cfg, str(folder), "--json", str(tmp_path / "no" / "x.json")], r"the folder .* does not exist"),
     ):

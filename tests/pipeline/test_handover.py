@@ -53,6 +53,6 @@ def test_copies_are_made_aside_awaited_and_kept(monkeypatch: pytest.MonkeyPatch)
     log.clear()
     second = next(handed)
     assert second.labels is not None and (second.labels == 1).all() and (second.images == 1).all()
-    assert log == ["on side", "off side", "net waits for side", "kept for net", "kept for net"]
+    assert log == ["on side", "off side", "net waits for side", "kept for net"] * 2
     handed.close()
     assert closed

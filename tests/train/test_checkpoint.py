@@ -97,9 +97,15 @@ def test_foreign_files_are_refused_without_running_them(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no checkpoint of segrail"):
         checkpoint.load(path)
     torch.save({"format": checkpoint.FORMAT, "x": Payload()}, path)
-    with pytest.raises(UserError, match="no checkpoint of segrail"):
+    with pytest.raises(UserError, match=r"holds more than tensors.* can run code; use another one$"):
         checkpoint.load(path)
     assert not trap.exists()
+
+
+def test_a_checkpoint_without_a_net_is_named(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "last.pt", {"step": 3, "model": {}})
+    with pytest.raises(UserError, match=r"last\.pt is no whole checkpoint: it holds no config, dataset; use another"):
+        checkpoint.load_net(tmp_path / "last.pt")
 
 
 def test_whatever_the_file_holds(tmp_path: Path) -> None:

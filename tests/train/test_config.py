@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def test_a_length_on_the_command_line_replaces_the_other_unit() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("data.pth=x", "unknown key 'data.pth'; did you mean 'path'"),
+        ("data.pth=x", "unknown key 'data.pth' = 'x'; did you mean 'data.path'"),
         ("optimzer.lr=1", "unknown key 'optimzer'; did you mean 'optimizer'"),
         ("optimizer.lr=abc", "optimizer.lr = 'abc'"),
         ("train.amp=bf", "train.amp = 'bf': expected 'auto', 'bf16', 'fp16' or 'off'"),
@@ -44,12 +45,26 @@ def test_a_length_on_the_command_line_replaces_the_other_unit() -> None:
         ("net=5", "net = 5: expected a section with name, backbone"),
         ("train.amp=fp16", "needs a GPU"),
         ("nonsense", "not key=value"),
+        ("lr=0.1", "unknown key 'lr' = 0.1; did you mean 'optimizer.lr'? Choices: name, seed"),
+        ("batch_size=4", "did you mean 'data.batch_size'"),
+        ("optimizer.lrr=1", "unknown key 'optimizer.lrr' = 1; did you mean 'optimizer.lr'? Choices: optimizer.name"),
+        ("augment.crop=[64]", "augment.crop = [64]: expected 2 values"),
+        ("seed=99999999999999999999999999", "seed is 99999999999999999999999999: expected a whole number of at most"),
         ("name.x=1", "'name' is not a section"),
     ],
 )
 def test_mistakes_are_named(override: str, message: str) -> None:
-    with pytest.raises(UserError, match=message.replace("[", r"\[")):
+    with pytest.raises(UserError, match=re.escape(message)):
         config.load("scenes_enet", [override, "train.device=cpu"])
+
+
+def test_an_auxiliary_head_that_would_learn_nothing_is_refused() -> None:
+    with pytest.raises(UserError, match=r"loss\.aux_weight = 0, but net\.aux = true.*set net\.aux=false"):
+        config.load("scenes_enet", ["net.aux=true", "loss.aux_weight=0"])
+
+
+def test_validation_is_switched_off_by_an_empty_value() -> None:
+    assert config.load("scenes_enet", ["data.val="]).data.val == ""
 
 
 def test_steps_and_epochs_together_are_refused(raw_recipe: dict) -> None:

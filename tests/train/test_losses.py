@@ -268,7 +268,7 @@ class TestBadLabels:
         calls = 2
         waits = [each for each in waits if "synchroniz" in str(each.message)]
         assert len(waits) == (calls if asks_which_are_present(settings) else 0)
-        assert good.isfinite() and spoilt.isnan()
+        assert good.isfinite() and spoilt.isnan() and module.bad_pixels == 1
 
 
 class TestConfig:

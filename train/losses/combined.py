@@ -37,6 +37,7 @@ class SegmentationLoss(nn.Module):
 
     weights: Tensor | None  # per class
     alpha: Tensor
+    bad_pixels: Tensor  # on a GPU: how many labels were outside the classes so far
 
     def __init__(self, config: LossConfig, num_classes: int, class_pixels: Sequence[int] | None = None) -> None:
         """class_pixels: of the training split, from the manifest; needed unless `class_weights` is none or a list."""
@@ -52,6 +53,7 @@ class SegmentationLoss(nn.Module):
                 f"loss.focal_alpha has {len(alpha)} numbers, the dataset has {num_classes} classes: give one a class"
             )
         self.register_buffer("alpha", torch.tensor(alpha), persistent=False)
+        self.register_buffer("bad_pixels", torch.zeros((), dtype=torch.int64), persistent=False)
 
     def forward(self, logits: Logits, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """logits.out [N,K,H,W] of any float type, labels [N,H,W] uint8 -> (scalar float32, detached scalars by name).
@@ -59,7 +61,7 @@ class SegmentationLoss(nn.Module):
         The names: "loss", each term of `out` before its weight, and "aux", the auxiliary head's loss before
         `aux_weight`. Each is this rank's share: the mean over ranks is the value of the global batch.
         On a CPU a label outside the classes raises UserError. On a GPU that check would wait for the device: the
-        pixel is ignored and the loss turns NaN, so that the run stops there; `bad_labels` then names the cause.
+        pixel is ignored and the loss turns NaN, so that the run stops there; `bad_pixels` then tells the cause.
         """
         with torch.autocast(labels.device.type, enabled=False):
             targets, spoilt = self._targets(labels)
@@ -82,7 +84,9 @@ class SegmentationLoss(nn.Module):
                     "check the shards with `python -m ingest verify`"
                 )
             return labels.long(), None
-        spoilt = torch.zeros((), device=labels.device).masked_fill(bad.any(), torch.nan)
+        count = bad.sum()
+        self.bad_pixels += count
+        spoilt = torch.zeros((), device=labels.device).masked_fill(count > 0, torch.nan)
         return labels.long().masked_fill(bad, IGNORE), spoilt
 
     def _head(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
