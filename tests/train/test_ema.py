@@ -31,6 +31,11 @@ def values(module):
     return {name: value.clone() for name, value in module.state_dict().items()}
 
 
+def averaged(module):
+    """What is averaged: all but the counts."""
+    return {name: value for name, value in values(module).items() if value.is_floating_point()}
+
+
 def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
@@ -38,12 +43,13 @@ def same(a, b):
 def test_equals_the_definition():
     net = make_net().double()
     ema = Ema(net, 0.3)
-    expected = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
+    expected = averaged(net)
+    assert "1.running_var" in expected and "1.num_batches_tracked" not in expected
     for s in range(6):
         step(net, s)
         ema.update(net)
         d = min(0.3, (1 + s) / (10 + s))
-        expected = {name: d * expected[name] + (1 - d) * p.detach() for name, p in net.named_parameters()}
+        expected = {name: d * expected[name] + (1 - d) * value for name, value in averaged(net).items()}
     found = ema.state_dict()
     assert found["steps"] == 6 and found["average"].keys() == expected.keys()
     for name, value in expected.items():
@@ -62,7 +68,7 @@ def test_decay_of_zero_is_the_net_itself():
     ema = Ema(net, 0.0)
     step(net, 0)
     ema.update(net)
-    assert same(dict(net.named_parameters()), ema.state_dict()["average"])
+    assert same(averaged(net), ema.state_dict()["average"])
 
 
 def test_training_never_feels_it():
@@ -84,14 +90,24 @@ def test_the_net_holds_the_average_within_the_block_only():
         step(net, s)
         ema.update(net)
     own, tensors = values(net), [parameter.data_ptr() for parameter in net.parameters()]
-    buffers = {name for name, _ in net.named_buffers()}
     with ema.averaged(net):
         inside = values(net)
         assert [parameter.data_ptr() for parameter in net.parameters()] == tensors
     assert same(values(net), own)
-    assert same({name: inside[name] for name in inside if name not in buffers}, ema.state_dict()["average"])
-    assert buffers and all(torch.equal(inside[name], own[name]) for name in buffers)
-    assert not torch.equal(inside["0.weight"], own["0.weight"])
+    counts = {name for name in own if name not in averaged(net)}
+    assert same({name: inside[name] for name in inside if name not in counts}, ema.state_dict()["average"])
+    assert counts and all(torch.equal(inside[name], own[name]) for name in counts)
+    for name in ("0.weight", "1.running_mean"):
+        assert not torch.equal(inside[name], own[name])
+
+
+def test_statistics_are_the_averages_that_ranks_must_share():
+    net = make_net()
+    ema = Ema(net, 0.9)
+    average = ema.state_dict()["average"]
+    assert {id(tensor) for tensor in ema.statistics()} == {
+        id(average[name]) for name in ("1.running_mean", "1.running_var")
+    }
 
 
 def test_copied_for_good_into_another_net():
@@ -101,7 +117,7 @@ def test_copied_for_good_into_another_net():
     ema.update(net)
     other = make_net()
     ema.copy_to(other)
-    assert same(dict(other.named_parameters()), ema.state_dict()["average"])
+    assert same(averaged(other), ema.state_dict()["average"])
 
 
 def test_own_weights_come_back_after_an_error():
