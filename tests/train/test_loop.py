@@ -153,8 +153,9 @@ def test_best_holds_what_scored_and_evaluate_takes_it(raw_recipe: dict, world: R
     run, summary = start(raw_recipe, world, tmp_path / "run")
     state = checkpoint.load(tmp_path / "run" / "checkpoints" / "best.pt")
     assert same(state["model"], weights(run))  # to go on from
-    average = dict(model.from_checkpoint(state).named_parameters())
-    assert same(average, state["ema"]["average"]) and not same(average, dict(run.net.named_parameters()))
+    scored, average = model.from_checkpoint(state).state_dict(), state["ema"]["average"]
+    assert same({name: scored[name] for name in average}, average)
+    assert not any(torch.equal(average[name], state["model"][name]) for name in average if name.endswith("running_var"))
     net = model.from_checkpoint(state).to(memory_format=torch.channels_last)
     assert evaluate(net, run.validator.loader, world).scores == summary.last.scores
     assert evaluate(run.net, run.validator.loader, world).scores != summary.last.scores
