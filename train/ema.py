@@ -26,7 +26,7 @@ class Ema:
         """Starts as a copy of the net. decay: in [0, 1); 0.999 looks back over about the last 1000 steps."""
         self.decay = decay
         self.steps = 0
-        self._average = {name: value.clone() for name, value in _values(net).items()}
+        self._average = {name: value.clone() for name, value in learnt(net).items()}
         self._statistics = set(self._average) - {name for name, _ in net.named_parameters()}
         self._lent = False
 
@@ -35,7 +35,7 @@ class Ema:
         """Call after each optimiser step. A few kernels for all parameters together; waits for no device."""
         if self._lent:
             raise RuntimeError("the net holds the averaged weights now: update it outside of `averaged`")
-        values = list(_values(net).values())
+        values = list(learnt(net).values())
         torch._foreach_lerp_(list(self._average.values()), values, 1 - decay_at(self.decay, self.steps))
         self.steps += 1
 
@@ -48,7 +48,7 @@ class Ema:
         """
         if self._lent:
             raise RuntimeError("the net holds the averaged weights already: `averaged` does not nest")
-        held = list(_values(net).values())
+        held = list(learnt(net).values())
         own = [value.clone() for value in held]
         self._lent = True
         try:
@@ -60,7 +60,7 @@ class Ema:
 
     def copy_to(self, net: nn.Module) -> None:
         """Overwrites the net's values with the average, for good."""
-        _copy(list(_values(net).values()), list(self._average.values()))
+        _copy(list(learnt(net).values()), list(self._average.values()))
 
     def statistics(self) -> list[torch.Tensor]:
         """The averaged running statistics: to be made the same on all ranks wherever they are used."""
@@ -92,9 +92,18 @@ def decay_at(decay: float, step: int) -> float:
     return min(decay, (1 + step) / (10 + step))
 
 
-def _values(net: nn.Module) -> dict[str, torch.Tensor]:
-    """What is averaged, by its name in the state dict, sharing the net's memory: all of it but counts."""
-    return {name: value.detach() for name, value in net.state_dict().items() if value.is_floating_point()}
+def learnt(net: nn.Module) -> dict[str, torch.Tensor]:
+    """What training changes, by its name in the state dict, sharing the net's memory: parameters, running statistics.
+
+    Not counts, and not buffers that are constant: some hold infinities.
+    """
+    parameters = {name for name, _ in net.named_parameters()}
+    statistics = (".running_mean", ".running_var")
+    return {
+        name: value.detach()
+        for name, value in net.state_dict().items()
+        if name in parameters or name.endswith(statistics)
+    }
 
 
 @torch.no_grad()

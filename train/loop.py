@@ -21,7 +21,7 @@ from pipeline.shards import ShardSet
 from train import backends, config, finish, model, optimizers, provenance, resume, schedules
 from train.config import Recipe
 from train.distributed import Ranks
-from train.ema import Ema
+from train.ema import Ema, learnt
 from train.evaluate import Evaluation
 from train.losses import SegmentationLoss
 from train.metrics import ConfusionMatrix
@@ -169,9 +169,9 @@ class Run:
             if logs or stops:
                 self._log(tracker, window)
             if saves or stops:
-                self._refuse_broken()
                 # Running statistics are each rank's own; all validate with those that the main rank saves.
                 world.broadcast_tensors([*self.net.buffers(), *(self.ema.statistics() if self.ema else [])])
+                self._refuse_broken()
                 # Before a validation, too: whoever is killed in a long one is to lose no step.
                 self._save(tracker, unjudged=validates)
             if validates:
@@ -265,10 +265,11 @@ class Run:
         )
 
     def _refuse_broken(self) -> None:
-        """UserError when a weight is not finite: its checkpoint would replace a good one. The same on every rank."""
-        tensors = [tensor.detach() for tensor in (*self.net.parameters(), *self.net.buffers())]
-        floats = [tensor for tensor in tensors if tensor.is_floating_point()]
-        if not bool(torch.nn.utils.get_total_norm(floats, math.inf).isfinite()):
+        """UserError when a weight is not finite: its checkpoint would replace a good one.
+
+        Every rank finds the same: parameters are equal, and so are statistics once they were broadcast.
+        """
+        if not bool(torch.nn.utils.get_total_norm(learnt(self.net).values(), math.inf).isfinite()):
             raise UserError(f"the weights are not finite after step {self.step}: {self.saver.last_good()}; {_CALMER}")
 
     def _judge(self, tracker: Tracker) -> Evaluation:

@@ -101,6 +101,18 @@ def test_the_net_holds_the_average_within_the_block_only():
         assert not torch.equal(inside[name], own[name])
 
 
+def test_buffers_that_are_constant_are_left_alone():
+    net = make_net()
+    net.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+    ema = Ema(net, 0.9)
+    for s in range(3):
+        step(net, s)
+        ema.update(net)
+    with ema.averaged(net):
+        assert net.mask.tolist() == [0.0, -torch.inf]
+    assert "mask" not in ema.state_dict()["average"]
+
+
 def test_statistics_are_the_averages_that_ranks_must_share():
     net = make_net()
     ema = Ema(net, 0.9)
