@@ -16,6 +16,8 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("deeplabv3plus", {"backbone": "resnet18", "output_stride": 8, "separable": True}),
     ("duc", {"backbone": "resnet18", "aux": True}),
     ("enet", {}),
+    ("enet", {"form": "authors"}),
+    ("enet", {"decoder": False}),
     ("fcn", {"backbone": "resnet18", "aux": True}),
     ("fcn", {"backbone": "resnet18", "skips": 0, "output_stride": 8}),
     ("gcn", {"backbone": "resnet18"}),

@@ -15,6 +15,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("deeplabv3plus", {"backbone": "xception41", "separable": True}),
     ("duc", {"backbone": "resnet18"}),
     ("enet", {}),
+    ("enet", {"form": "authors"}),
     ("fcn", {"backbone": "resnet18"}),
     ("fcn", {}),
     ("gcn", {"backbone": "resnet18"}),

@@ -14,6 +14,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("deeplabv3plus", {"backbone": "resnet18", "aux": True}),
     ("duc", {"backbone": "resnet18"}),
     ("enet", {}),
+    ("enet", {"form": "authors"}),
     ("fcn", {"backbone": "resnet18"}),
     ("gcn", {"backbone": "resnet18", "kernel_size": 7}),
     ("pspnet", {"backbone": "resnet18", "aux": True}),
