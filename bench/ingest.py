@@ -26,8 +26,8 @@ from tqdm import tqdm
 from ingest import writer
 from ingest.datasets import ade20k, cityscapes, cocostuff, folder, voc
 from ingest.errors import UserError, nearest, run
-from ingest.raw import Pair, RawDataset
 from ingest.scenes import write as draw
+from ingest.sources.raw import Pair, RawDataset
 
 FINDERS: dict[str, Callable[[Path], RawDataset]] = {
     "voc": voc.find,

@@ -19,12 +19,13 @@ from tqdm import tqdm
 from bench import bounds, fresh, loaders, plots, report, scenes, tune
 from bench.measure import in_process
 from bench.setting import Setting
-from ingest import remote
 from ingest.errors import UserError, nearest, run
+from ingest.shards import remote
+from ingest.shards.reader import ShardSet
 from pipeline.augment import Augment
 from pipeline.loader import available_threads
-from pipeline.shards import ShardSet
-from train import config, provenance
+from train import config
+from train.log import provenance
 
 
 @dataclass(frozen=True)

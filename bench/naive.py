@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from bench.clock import Clock
 from bench.loaders import stepwise
 from bench.setting import Setting
-from ingest.manifest import IGNORE
+from ingest.shards.manifest import IGNORE
 from train.loop import Run
 
 

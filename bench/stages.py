@@ -9,16 +9,16 @@ from __future__ import annotations
 import sys
 import threading
 from collections import Counter
-from pathlib import Path
 from types import FrameType
 
-import pipeline
 from bench import process
+from ingest.shards import reader
+from pipeline import decode
+from pipeline.cpu import warp
 
 PERIOD = 0.004  # seconds between looks
-_PIPELINE = str(Path(pipeline.__file__).parent)
-# module of pipeline/ -> stage; all others (loader, feed, workers, plan, geometry...) are "rest"
-_STAGES = {"decode": "decode", "warp": "warp", "shards": "read"}
+# file -> stage; all others (loader, feed, workers, plan, geometry...) are "rest"
+_STAGES = {decode.__file__: "decode", warp.__file__: "warp", reader.__file__: "read"}
 # A thread found here waits, it does not work.
 _WAITING = ("threading.py", "queue.py", "concurrent/futures/thread.py", "concurrent/futures/_base.py")
 
@@ -72,8 +72,7 @@ def stage_of(frame: FrameType) -> str | None:
         return None
     outer: FrameType | None = frame
     while outer is not None:
-        path = Path(outer.f_code.co_filename)
-        if str(path.parent) == _PIPELINE and path.stem in _STAGES:
-            return _STAGES[path.stem]
+        if outer.f_code.co_filename in _STAGES:
+            return _STAGES[outer.f_code.co_filename]
         outer = outer.f_back
     return "rest"

@@ -25,8 +25,8 @@ from pipeline.batch import Batch
 from train import backends, config
 from train.config import Recipe
 from train.distributed import Ranks, ranks
+from train.log.window import Window
 from train.loop import Run
-from train.window import Window
 
 WARM_UP = 5  # steps: compiled, autotuned, the loader ahead
 # One step; told the clock, which it marks.

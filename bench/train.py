@@ -14,8 +14,9 @@ import click
 from bench import fresh
 from bench.fresh import Facts
 from ingest.errors import UserError, nearest, run
-from train import config, provenance
+from train import config
 from train.config import Recipe
+from train.log import provenance
 
 ROWS = {
     "cached": "segrail, one cached batch (the net's ceiling)",
@@ -182,8 +183,8 @@ def command(
 
 def _check_data(recipe: Recipe) -> None:
     """A mistake in the data is told here, once, not by each row's process."""
+    from ingest.shards.reader import ShardSet
     from pipeline.loader import TrainLoader
-    from pipeline.shards import ShardSet
 
     if not recipe.data.path:
         raise UserError("no data: name a shard folder, such as `python -m bench.train --cfg camvid_enet shards/camvid`")

@@ -39,7 +39,7 @@ class _Shards(click.ParamType[Path]):
     name = "folder"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        from ingest import remote
+        from ingest.shards import remote
 
         return remote.stage(value) if remote.is_url(value) else Path(value)
 

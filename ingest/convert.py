@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
-import multiprocessing.connection
-import os
-import threading
 from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -14,12 +11,15 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
-from ingest import images, labels, png, rasters, scratch
+from ingest import tiling
 from ingest.errors import UserError
-from ingest.images import Format
-from ingest.labels import LabelMap
-from ingest.manifest import Skipped
-from ingest.raw import Pair
+from ingest.pixels import images, labels, rasters
+from ingest.pixels.images import Format
+from ingest.pixels.labels import LabelMap
+from ingest.processes import watch_parent
+from ingest.shards import png
+from ingest.shards.manifest import Skipped
+from ingest.sources.raw import Pair
 
 _WINDOW = 4  # samples in flight per worker: enough to keep workers busy, little enough to bound memory
 
@@ -63,10 +63,10 @@ def convert(pair: Pair, rules: Rules) -> Converted | Skipped:
 def _convert_tile(pair: Pair, rules: Rules) -> Converted:
     """A tile of a scene that was decoded, checked and mapped before."""
     assert pair.window is not None
-    pixels = rasters.cut(scratch.place(Path(rules.folder), pair.image), pair.window)
+    pixels = rasters.cut(tiling.place(Path(rules.folder), pair.image), pair.window)
     label, id_pixels = None, [0] * 256
     if pair.label is not None:
-        ids = rasters.cut(scratch.place(Path(rules.folder), pair.label), pair.window)
+        ids = rasters.cut(tiling.place(Path(rules.folder), pair.label), pair.window)
         label, id_pixels = png.encode(ids), labels.count_values(ids).tolist()
     height, width, channels = pixels.shape
     if channels == 3:
@@ -134,19 +134,6 @@ def _start_worker(rules: Rules) -> None:
     global _rules
     _rules = rules
     watch_parent()
-
-
-def watch_parent() -> None:
-    """For worker processes: end when the parent does, whatever ended it."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
-
-
-def _die_with(sentinel: int) -> None:
-    """A worker whose parent was killed would wait for work for ever."""
-    multiprocessing.connection.wait([sentinel])
-    os._exit(1)
 
 
 def _convert_in_worker(pair: Pair) -> Converted | Skipped:

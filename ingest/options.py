@@ -19,7 +19,7 @@ import click
 from ingest.errors import UserError
 
 if TYPE_CHECKING:
-    from ingest.raw import RawDataset
+    from ingest.sources.raw import RawDataset
 
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
@@ -78,7 +78,8 @@ class Common:
 
     def check_out(self, name: str) -> None:
         """Before the source is searched: is the output folder free? UserError says what to do."""
-        from ingest import remote, writer
+        from ingest import writer
+        from ingest.shards import remote
 
         if self.resume or self.dry_run:
             return
@@ -89,10 +90,11 @@ class Common:
 
     def ingest(self, raw: RawDataset, words: list[str]) -> None:
         """Writes the shards and reports. `words` name the source, so that the manifest tells how to make it again."""
-        from ingest import remote, report, writer
-        from ingest.images import Format
-        from ingest.rasters import Tile
-        from ingest.scratch import tiled
+        from ingest import report, writer
+        from ingest.pixels.images import Format
+        from ingest.pixels.rasters import Tile
+        from ingest.shards import remote
+        from ingest.tiling import tiled
 
         if self.tile and self.max_side:
             raise UserError("--tile and --max-side do not go together: choose one")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ingest.manifest import Manifest, Split
-from ingest.raw import RawDataset
+from ingest.shards.manifest import Manifest, Split
+from ingest.sources.raw import RawDataset
 from ingest.writer import PlannedShard
 
 

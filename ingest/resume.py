@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ingest import manifest
 from ingest.errors import UserError
-from ingest.manifest import ShardRecord
+from ingest.shards import manifest
+from ingest.shards.manifest import ShardRecord
 
 _PLAN = "plan.json"
 

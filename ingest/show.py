@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ingest import manifest
 from ingest.errors import UserError
-from ingest.manifest import IGNORE, Manifest
-from ingest.shard import read_samples
+from ingest.shards import manifest
+from ingest.shards.manifest import IGNORE, Manifest
+from ingest.shards.tar import read_samples
 
 _CELL = 320  # longest side of a picture, pixels
 _GAP, _LINE, _SWATCH = 8, 18, 12

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ingest import manifest
 from ingest.errors import UserError
 from ingest.report import table
+from ingest.shards import manifest
 
 
 @dataclass(frozen=True)

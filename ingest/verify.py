@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ingest import manifest
 from ingest.errors import UserError
-from ingest.labels import decode_image
-from ingest.manifest import Manifest, Shard, ShardRecord
-from ingest.rasters import count
-from ingest.shard import index_of, read_samples
+from ingest.pixels.labels import decode_image
+from ingest.pixels.rasters import count
+from ingest.shards import manifest
+from ingest.shards.manifest import Manifest, Shard, ShardRecord
+from ingest.shards.tar import index_of, read_samples
 
 _CHUNK = 1 << 20
 

@@ -15,15 +15,16 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ingest import manifest, scratch
+from ingest import tiling
 from ingest.convert import Converted, Rules, convert_all
 from ingest.errors import UserError
-from ingest.images import Format
 from ingest.keys import make_keys
-from ingest.manifest import IGNORE, Manifest, Sample, Shard, ShardRecord, Skipped, Split
-from ingest.raw import Pair, RawDataset
+from ingest.pixels.images import Format
 from ingest.resume import claim, fingerprint, finished
-from ingest.shard import TarWriter
+from ingest.shards import manifest
+from ingest.shards.manifest import IGNORE, Manifest, Sample, Shard, ShardRecord, Skipped, Split
+from ingest.shards.tar import TarWriter
+from ingest.sources.raw import Pair, RawDataset
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,10 @@ def write(
     with claim(partial, digest, resume):
         try:
             if any(pair.window for pairs in raw.splits.values() for pair in pairs):
-                scratch.prepare((pair for pairs in raw.splits.values() for pair in pairs), partial, raw, workers)
+                tiling.prepare((pair for pairs in raw.splits.values() for pair in pairs), partial, raw, workers)
             records = _write_shards(shards, raw.name, rules, partial, workers)
             facts = summarise(raw, shards, records, command, options)
-            scratch.remove(partial)
+            tiling.remove(partial)
             manifest.save(facts, partial)
         except BaseException as error:
             kept = sum(finished(partial, shard.name) is not None for shard in shards)

@@ -73,9 +73,9 @@ def check(
     \b
     KEY=VALUE changes seed, data.batch_size, data.shuffle_window or a key of augment.
     """
+    from ingest.shards.reader import ShardSet
     from pipeline import check as checking
-    from pipeline.recipe import load
-    from pipeline.shards import ShardSet
+    from pipeline.config import load
 
     earlier = _read_json(against) if against else None
     stream = load(recipe, overrides)
@@ -115,9 +115,9 @@ def show(
     \b
     KEY=VALUE changes seed, data.shuffle_window or a key of augment.
     """
+    from ingest.shards.reader import ShardSet
     from pipeline import sheet
-    from pipeline.recipe import load
-    from pipeline.shards import ShardSet
+    from pipeline.config import load
 
     if not out.parent.is_dir():
         raise UserError(f"{out.parent} does not exist: make the folder, or give another --out")

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from ingest.errors import UserError
+from ingest.shards.reader import ShardSet
 from pipeline import geometry, plan
 from pipeline.batch import Batch
+from pipeline.config import Stream
 from pipeline.loader import TrainLoader
-from pipeline.recipe import Stream
-from pipeline.shards import ShardSet
 
 PARTS = {
     "keys": "the order of the samples",

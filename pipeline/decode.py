@@ -16,7 +16,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from pipeline.scratch import scratch
+from pipeline.buffers import scratch
 
 Pixels = NDArray[np.uint8]
 

@@ -15,11 +15,13 @@ import torch
 from numpy.typing import NDArray
 
 from ingest.errors import UserError
-from pipeline import cpu, geometry, handover, plan
+from ingest.shards.reader import ShardSet
+from pipeline import geometry, plan
 from pipeline.augment import Augment, blur_sigmas
 from pipeline.batch import Batch
+from pipeline.cpu import batches as cpu
+from pipeline.gpu import handover
 from pipeline.request import OnBad, Request
-from pipeline.shards import ShardSet
 
 
 def available_threads(local_world: int = 1) -> int:
@@ -98,7 +100,7 @@ class TrainLoader:
     def __iter__(self) -> Generator[Batch]:
         """Close it (`contextlib.closing`) when done: that ends the threads that work ahead."""
         if self.device.type == "cuda":
-            from pipeline import gpu  # DALI is loaded where it is used
+            from pipeline.gpu import batches as gpu
 
             batches = gpu.crops(
                 self.shards,
@@ -189,7 +191,7 @@ class EvalLoader:
         """UserError on a broken file: scores that leave images out would not be comparable."""
         requests = (Request(samples) for samples in self.batches)
         if self.device.type == "cuda":
-            from pipeline import gpu
+            from pipeline.gpu import batches as gpu
 
             return gpu.whole_images(
                 self.shards, requests, self.batch_size, self.threads, self.prefetch, _gpu_number(self.device)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.errors import UserError
-from pipeline.shards import ShardSet
+from ingest.shards.reader import ShardSet
 
 # What a broken sample does: stop the run, or count for nothing.
 OnBad = Literal["error", "skip"]

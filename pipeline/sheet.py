@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ingest.manifest import Manifest
+from ingest.shards.manifest import Manifest
+from ingest.shards.reader import ShardSet
 from pipeline import geometry, plan
 from pipeline.augment import Augment, blur_radius, blur_sigmas
+from pipeline.config import Stream
 from pipeline.loader import TrainLoader
-from pipeline.recipe import Stream
-from pipeline.shards import ShardSet
 
 Picture = NDArray[np.uint8]
 

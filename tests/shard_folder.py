@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ingest import manifest
+from ingest.shards import manifest
 
 COLOURS = [[70, 130, 180], [128, 64, 128], [107, 142, 35], [220, 20, 60], [0, 0, 142]]
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ingest import manifest
+from ingest.shards import manifest
+from ingest.shards.reader import ShardSet
 from pipeline.loader import EvalLoader
-from pipeline.shards import ShardSet
 from tests.conftest import ROOT
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # torch is imported when training starts, not for --help
 
 
 # name -> the module that has it, imported when it is called
-SUBCOMMANDS = {"recipes": "train.commands", "schedule": "train.commands", "convert": "train.convert"}
+SUBCOMMANDS = {"recipes": "train.commands", "schedule": "train.commands", "convert": "train.convert.command"}
 
 
 class _Train(click.Command):
@@ -92,9 +92,10 @@ def command(
 
 def _train(recipe: Recipe, resume: str | None) -> int:
     """The exit code: 0 when the last step is done, 128 + signal when it was stopped before."""
-    from train import checkpoint, config
+    from train import config
+    from train.checkpoints import checkpoint
     from train.distributed import ranks
-    from train.evaluate import table
+    from train.evaluate.evaluation import table
     from train.loop import Run
 
     with ranks(recipe.train.device) as world:

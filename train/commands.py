@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
-from ingest import manifest
 from ingest.errors import UserError
-from train import config, schedules
+from ingest.shards import manifest
+from train import config
 from train.config import Recipe
+from train.optim import schedules
 
 
 @click.command(short_help="The shipped recipes.")

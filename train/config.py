@@ -6,64 +6,26 @@ with the dotted key, the value and what was expected.
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from ingest.errors import UserError, nearest
+from pipeline import checks
 from pipeline import recipe as recipe_file
 from pipeline.augment import Augment
+from pipeline.config import DataConfig, normalized
 from pipeline.plan import MAX_SEED
-from pipeline.recipe import SHIPPED as RECIPES
-from pipeline.recipe import shipped
-from train import checks
 from train.losses import LossConfig
-from train.optimizers import OptimizerConfig
-from train.schedules import ScheduleConfig
+from train.optim.optimizers import OptimizerConfig
+from train.optim.schedules import ScheduleConfig
 
 __all__ = ["RECIPES", "Recipe", "load", "parse", "shipped", "to_dict", "to_yaml"]
 
-
-@dataclass
-class DataConfig:
-    """Where the samples come from, and how they are fed."""
-
-    path: str = ""
-    """Shard folder, as made by `python -m ingest`."""
-    train: str = "train"
-    """Split to train on."""
-    val: str = "val"
-    """Split to validate on; empty: no validation."""
-    batch_size: int = 8
-    """Crops per rank and step. A run that is resumed keeps its global batch, ranks x batch_size: with another number
-    of ranks each takes its share of that (train/resume.py)."""
-    val_batch_size: int = 1
-    """Whole images of equal size per validation step."""
-    device: Literal["auto", "cpu", "gpu"] = "auto"
-    """Where images are decoded and warped; auto: where the net is."""
-    threads: int = 0
-    """Decoding and warping threads per rank; 0: this rank's share of the cores."""
-    prefetch: int = 2
-    """Batches made ahead."""
-    shuffle_window: int = 0
-    """Shards shuffled together: fewer at a time suit disks and network file systems; 0: the whole split."""
-    on_bad_sample: Literal["error", "skip"] = "error"
-    """A training sample whose file is damaged: stop, or count it for nothing (mean colour, label 255) and say so."""
-
-    def __post_init__(self) -> None:
-        for key, low in {
-            "batch_size": 1,
-            "val_batch_size": 1,
-            "threads": 0,
-            "prefetch": 1,
-            "shuffle_window": 0,
-        }.items():
-            checks.whole(f"data.{key}", getattr(self, key), low)
+RECIPES = Path(__file__).parent / "recipes"
 
 
 @dataclass
@@ -177,9 +139,14 @@ class Recipe:
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
+def shipped() -> list[str]:
+    """Names of the recipes that come with segrail."""
+    return recipe_file.shipped([RECIPES])
+
+
 def load(recipe: str, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
     """Reads a recipe file, or a shipped one by name, with `key=value` overrides (dotted keys, YAML values)."""
-    raw = recipe_file.read(recipe)
+    raw = recipe_file.read(recipe, [RECIPES])
     given = {override.partition("=")[0] for override in overrides}
     # A length given on the command line replaces the recipe's, in whichever of the two units.
     for length, other in (("train.steps", "train.epochs"), ("train.epochs", "train.steps")):
@@ -192,21 +159,7 @@ def load(recipe: str, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
 
 def parse(raw: dict[str, Any]) -> Recipe:
     """A checked Recipe from nested plain values. UserError names the dotted key."""
-    _refuse_unknown(raw, Recipe, ())
-    data = raw.get("data", {})
-    if "val" in data and data["val"] is None:  # `data.val=` on the command line
-        raw = {**raw, "data": {**data, "val": ""}}
-    try:
-        recipe = TypeAdapter(Recipe).validate_python(raw)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        if isinstance(cause := first.get("ctx", {}).get("error"), UserError):
-            raise cause from None
-        *path, part = first["loc"]
-        if first["type"] == "missing" and isinstance(part, int):
-            raise UserError(f"{'.'.join(map(str, path))} = {first['input']!r}: expected {part + 1} values") from None
-        key = ".".join(map(str, first["loc"]))
-        raise UserError(f"{key} = {first['input']!r}: {_plain(first['msg'])}") from None
+    recipe = recipe_file.validated(Recipe, {key: normalized(key, value) for key, value in raw.items()})
     _check(recipe)
     return recipe
 
@@ -219,52 +172,6 @@ def to_dict(recipe: Recipe) -> dict[str, Any]:
 def to_yaml(recipe: Recipe) -> str:
     """The whole recipe, defaults and all."""
     return yaml.safe_dump(to_dict(recipe), sort_keys=False)
-
-
-def _refuse_unknown(raw: dict[str, Any], kind: type, path: tuple[str, ...]) -> None:
-    known = {f.name: f for f in dataclasses.fields(kind)}
-    for key, value in raw.items():
-        dotted = ".".join((*path, str(key)))
-        if key not in known:
-            given = "" if isinstance(value, dict) else f" = {value!r}"
-            raise UserError(f"unknown key {dotted!r}{given}{_nearest_key(str(key), path, list(known))}")
-        default = known[key].default_factory
-        if dataclasses.is_dataclass(default) and isinstance(default, type):
-            if not isinstance(value, dict):
-                raise UserError(f"{dotted} = {value!r}: expected a section with {', '.join(_names(default))}")
-            _refuse_unknown(value, default, (*path, str(key)))
-
-
-def _nearest_key(key: str, path: tuple[str, ...], known: list[str]) -> str:
-    """Ends the message: the nearest key of its section, or one of its name in another, with its whole path."""
-    here = [".".join((*path, name)) for name in known]
-    elsewhere = [dotted for dotted in _all_keys(Recipe, ()) if dotted.rpartition(".")[2] == key]
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    meant = [".".join((*path, close[0]))] if close else elsewhere
-    hint = f"; did you mean {' or '.join(map(repr, meant))}?" if meant else "."
-    return f"{hint} Choices: {', '.join(here)}"
-
-
-def _all_keys(kind: type, path: tuple[str, ...]) -> list[str]:
-    keys = []
-    for each in dataclasses.fields(kind):
-        section = each.default_factory
-        if dataclasses.is_dataclass(section) and isinstance(section, type):
-            keys += _all_keys(section, (*path, each.name))
-        else:
-            keys.append(".".join((*path, each.name)))
-    return keys
-
-
-def _names(kind: type) -> list[str]:
-    return [f.name for f in dataclasses.fields(kind)]
-
-
-def _plain(message: str) -> str:
-    message = re.sub(
-        r"\w+ should have at (?:most|least) (\d+) items? after validation, not (\d+)", r"\2 items", message
-    )
-    return message.replace("Input should be", "expected").replace("Value error, ", "")
 
 
 def _check(recipe: Recipe) -> None:

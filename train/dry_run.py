@@ -22,8 +22,8 @@ import tifffile
 import yaml
 from PIL import Image
 
-from ingest import manifest
 from ingest.errors import UserError, nearest
+from ingest.shards import manifest
 from train.config import Recipe
 from train.distributed import Ranks, ranks
 from train.loop import Run
@@ -39,7 +39,8 @@ OFFICIAL = {
     "ade20k": ("ade20k", "ade20k"),
     "cocostuff": ("cocostuff164k", "cocostuff"),
 }
-SPECS = Path(manifest.__file__).parent / "specs"  # classes of datasets that are no more than a spec, such as camvid
+# Classes of datasets that are no more than a spec, such as camvid.
+SPECS = Path(manifest.__file__).parent.parent / "specs"
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from train import report
 from train.distributed import Ranks
-from train.evaluate import Evaluation, as_json
-from train.extremes import Extremes
-from train.tracking import Tracker
+from train.evaluate.evaluation import Evaluation, as_json
+from train.evaluate.extremes import Extremes
+from train.log.tracking import Tracker
+from train.report import build as report
 
 VALIDATION = "validation.json"
 

@@ -15,22 +15,25 @@ from torch.nn.parallel import DistributedDataParallel
 
 import nets
 from ingest.errors import UserError
+from ingest.shards.reader import ShardSet
 from pipeline.batch import Batch
 from pipeline.loader import EvalLoader, TrainLoader, available_threads
-from pipeline.shards import ShardSet
-from train import backends, config, finish, model, optimizers, provenance, resume, schedules
+from train import backends, config, finish, model
+from train.checkpoints import resume
+from train.checkpoints.monitor import Monitor
+from train.checkpoints.saver import Saver
 from train.config import Recipe
 from train.distributed import Ranks
-from train.ema import Ema, learnt
-from train.evaluate import Evaluation
+from train.evaluate.evaluation import Evaluation
+from train.evaluate.metrics import ConfusionMatrix
+from train.evaluate.validation import Validator
+from train.log import provenance
+from train.log.summary import Summary
+from train.log.tracking import Tracker
+from train.log.window import Window
 from train.losses import SegmentationLoss
-from train.metrics import ConfusionMatrix
-from train.monitor import Monitor
-from train.saver import Saver
-from train.summary import Summary
-from train.tracking import Tracker
-from train.validation import Validator
-from train.window import Window
+from train.optim import optimizers, schedules
+from train.optim.ema import Ema, learnt
 
 _CALMER = "lower optimizer.lr, set optimizer.clip_norm=1 or train.amp=off"
 

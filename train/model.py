@@ -9,10 +9,10 @@ import torch
 
 import nets
 from ingest.errors import UserError, nearest
-from ingest.manifest import Manifest
+from ingest.shards.manifest import Manifest
 from train import config
 from train.config import NetConfig
-from train.ema import Ema
+from train.optim.ema import Ema
 
 
 def build(net: NetConfig, facts: dict[str, Any]) -> nets.Segmenter:

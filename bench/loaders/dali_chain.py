@@ -8,8 +8,8 @@ from typing import Any
 from nvidia.dali import Pipeline, fn, types
 
 from bench.setting import Setting
+from ingest.shards.reader import ShardSet
 from pipeline.augment import Augment
-from pipeline.shards import ShardSet
 
 # DALI takes no sigma of 0; this one's kernel is the identity in 8 bits.
 _LEAST_SIGMA = 0.01

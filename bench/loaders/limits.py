@@ -12,8 +12,8 @@ import numpy as np
 from nvidia.dali import Pipeline, fn, types
 
 from bench.setting import Setting
+from ingest.shards.reader import ShardSet
 from pipeline import plan
-from pipeline.shards import ShardSet
 
 
 def read(setting: Setting) -> Iterator[int]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bench.setting import Setting
+from ingest.shards.reader import ShardSet
 from pipeline.loader import TrainLoader
-from pipeline.shards import ShardSet
 
 
 def ours(setting: Setting) -> Iterator[int]:

@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from bench.setting import Setting
+from ingest.shards.reader import ShardSet
 from pipeline.augment import Augment
-from pipeline.handover import across
-from pipeline.shards import ShardSet
+from pipeline.gpu.handover import across
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 

@@ -14,9 +14,9 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 
 from bench.setting import Setting
-from ingest.manifest import IGNORE, Manifest
+from ingest.shards.manifest import IGNORE, Manifest
+from ingest.shards.reader import ShardSet
 from pipeline.augment import Augment
-from pipeline.shards import ShardSet
 
 
 def torchvision(setting: Setting) -> Iterator[int]:

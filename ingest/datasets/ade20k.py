@@ -7,10 +7,10 @@ from pathlib import Path
 
 from ingest.datasets.ade20k_names import COLORS, NAMES
 from ingest.datasets.guess import not_found
-from ingest.labels import Color, LabelMap
-from ingest.manifest import IGNORE
-from ingest.raw import RawDataset, choose_splits, pair_up
-from ingest.sources import Tree
+from ingest.pixels.labels import Color, LabelMap
+from ingest.shards.manifest import IGNORE
+from ingest.sources.raw import RawDataset, choose_splits, pair_up
+from ingest.sources.trees import Tree
 
 NAME = "ade20k"
 CLASSES = [name.strip() for name in NAMES.replace("\n", " ").split(",")]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from ingest.datasets.guess import not_found
 from ingest.errors import UserError
-from ingest.labels import Color, LabelMap
-from ingest.manifest import IGNORE
-from ingest.raw import Pair, RawDataset, choose_splits, pair_up
-from ingest.sources import Tree
+from ingest.pixels.labels import Color, LabelMap
+from ingest.shards.manifest import IGNORE
+from ingest.sources.raw import Pair, RawDataset, choose_splits, pair_up
+from ingest.sources.trees import Tree
 
 NAME = "cityscapes"
 # label id -> (name, colour) of the classes that are trained, in the order of their train ids

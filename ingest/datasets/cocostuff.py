@@ -12,11 +12,11 @@ from pathlib import Path
 from ingest.datasets.cocostuff_names import NAMES
 from ingest.datasets.guess import not_found
 from ingest.errors import UserError
-from ingest.labels import LabelMap, voc_palette
-from ingest.manifest import IGNORE, Skipped
-from ingest.matfile import read_mat, strings
-from ingest.raw import Pair, RawDataset, choose_splits, pair_up
-from ingest.sources import Tree
+from ingest.pixels.labels import LabelMap, voc_palette
+from ingest.pixels.matfile import read_mat, strings
+from ingest.shards.manifest import IGNORE, Skipped
+from ingest.sources.raw import Pair, RawDataset, choose_splits, pair_up
+from ingest.sources.trees import Tree
 
 NAME = "cocostuff"
 Names = dict[tuple[str, ...], str]  # groups of a pattern -> file

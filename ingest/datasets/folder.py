@@ -10,11 +10,11 @@ from typing import Any
 import yaml
 
 from ingest.errors import UserError, nearest
-from ingest.labels import Color, LabelMap, voc_palette
-from ingest.manifest import IGNORE, Skipped
-from ingest.rasters import Bands
-from ingest.raw import Pair, RawDataset, choose_splits, pair_up
-from ingest.sources import Tree
+from ingest.pixels.labels import Color, LabelMap, voc_palette
+from ingest.pixels.rasters import Bands
+from ingest.shards.manifest import IGNORE, Skipped
+from ingest.sources.raw import Pair, RawDataset, choose_splits, pair_up
+from ingest.sources.trees import Tree
 
 SHIPPED = Path(__file__).parent.parent / "specs"
 

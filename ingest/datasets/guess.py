@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ingest.errors import UserError
-from ingest.sources import Tree
+from ingest.sources.trees import Tree
 
 _SIGNS = {
     "voc": r"(?:JPEGImages|SegmentationClass\w*)/[^/]+",

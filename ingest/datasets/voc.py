@@ -10,9 +10,9 @@ from pathlib import Path
 
 from ingest.datasets.guess import not_found
 from ingest.errors import UserError
-from ingest.labels import identity, voc_palette
-from ingest.raw import Pair, RawDataset, choose_splits, pair_up
-from ingest.sources import Tree
+from ingest.pixels.labels import identity, voc_palette
+from ingest.sources.raw import Pair, RawDataset, choose_splits, pair_up
+from ingest.sources.trees import Tree
 
 NAME = "voc"
 CLASSES = [

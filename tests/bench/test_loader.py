@@ -25,9 +25,9 @@ from bench.plots import OURS, Bar, Chart, draw
 from bench.setting import Setting
 from bench.stages import Stages
 from ingest.errors import UserError
-from ingest.manifest import load
+from ingest.shards.manifest import load
+from ingest.shards.reader import ShardSet
 from pipeline.augment import Augment
-from pipeline.shards import ShardSet
 from tests.shard_folder import smooth_scene, write_shards
 
 AUGMENT = Augment(crop=(32, 40), base_size=64)

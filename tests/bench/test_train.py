@@ -22,8 +22,8 @@ from tests.shard_folder import smooth_scene, write_shards
 from train import config
 from train.config import Recipe
 from train.distributed import Ranks
+from train.evaluate.metrics import ConfusionMatrix
 from train.loop import Run
-from train.metrics import ConfusionMatrix
 
 CPU = Ranks(rank=0, world=1, local_rank=0, local_world=1, device=torch.device("cpu"))
 PARTS = ("data", "forward", "backward", "optimiser", "rest")

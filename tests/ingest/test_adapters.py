@@ -13,12 +13,12 @@ from PIL import Image
 from ingest import writer
 from ingest.datasets import ade20k, cityscapes, cocostuff, voc
 from ingest.errors import UserError
-from ingest.manifest import load
-from ingest.matfile import label_of
-from ingest.raw import RawDataset
+from ingest.pixels.matfile import label_of
 from ingest.scenes import write as draw
-from ingest.shard import read_samples
-from ingest.sources import Tree
+from ingest.shards.manifest import load
+from ingest.shards.tar import read_samples
+from ingest.sources.raw import RawDataset
+from ingest.sources.trees import Tree
 from ingest.verify import verify
 
 LAYOUTS = {

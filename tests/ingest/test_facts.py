@@ -10,8 +10,8 @@ from PIL import Image
 
 from ingest import writer
 from ingest.datasets import ade20k, cityscapes, cocostuff, folder, voc
-from ingest.labels import voc_palette
-from ingest.manifest import load
+from ingest.pixels.labels import voc_palette
+from ingest.shards.manifest import load
 from ingest.verify import verify
 
 # cityscapesScripts, labels.py: id -> trainId of all labels with an id

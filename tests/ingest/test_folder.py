@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ingest import manifest
 from ingest.datasets.folder import find, load_spec
 from ingest.errors import UserError
-from ingest.shard import read_samples
+from ingest.shards import manifest
+from ingest.shards.tar import read_samples
 from tests.ingest.conftest import write_pair
 
 

@@ -10,7 +10,7 @@ import simplejpeg
 from PIL import Image
 
 from ingest.errors import UserError
-from ingest.images import Format, normalise
+from ingest.pixels.images import Format, normalise
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)

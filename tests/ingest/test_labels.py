@@ -12,7 +12,7 @@ from PIL import Image
 
 from ingest.errors import UserError
 from ingest.keys import make_keys
-from ingest.labels import LabelMap, identity, normalise
+from ingest.pixels.labels import LabelMap, identity, normalise
 
 IDS = np.random.default_rng(0).integers(0, 3, (10, 14)).astype(np.uint8)
 CLASSES = ["a", "b", "c"]

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ingest import manifest
 from ingest.errors import UserError
-from ingest.rasters import Bands, Tile, to_8bit, windows
-from ingest.shard import read_samples
+from ingest.pixels.rasters import Bands, Tile, to_8bit, windows
+from ingest.shards import manifest
+from ingest.shards.tar import read_samples
 
 tifffile = pytest.importorskip("tifffile")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest import remote
 from ingest.errors import UserError
+from ingest.shards import remote
 from ingest.verify import verify
 
 fsspec = pytest.importorskip("fsspec")

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ingest import manifest, stats, writer
+from ingest import stats, writer
 from ingest.datasets.folder import find, load_spec
 from ingest.errors import UserError
+from ingest.shards import manifest
 from ingest.show import sheet
 from ingest.verify import verify
 

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ingest import shard, writer
+from ingest import writer
 from ingest.datasets.folder import find, load_spec
 from ingest.errors import UserError
-from ingest.manifest import load
-from ingest.raw import RawDataset
+from ingest.shards import tar as shard
+from ingest.shards.manifest import load
+from ingest.sources.raw import RawDataset
 from tests.ingest.conftest import write_pair
 
 
@@ -151,7 +152,7 @@ def test_dali_and_our_loader_read_the_same(raw: Path, tmp_path: Path):
     fn = pytest.importorskip("nvidia.dali.fn")
     from nvidia.dali import pipeline_def, types
 
-    from pipeline.shards import ShardSet
+    from ingest.shards.reader import ShardSet
 
     write(raw, tmp_path / "out")
     out = tmp_path / "out"

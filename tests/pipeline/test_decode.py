@@ -12,14 +12,16 @@ import yaml
 from click.testing import CliRunner
 from PIL import Image
 
-from ingest import png
 from ingest.__main__ import main
 from ingest.errors import UserError
-from pipeline import decode, feed, gpu
+from ingest.shards import png
+from ingest.shards.reader import ShardSet
+from pipeline import decode
 from pipeline.augment import Augment
+from pipeline.gpu import batches as gpu
+from pipeline.gpu import feed
 from pipeline.loader import EvalLoader, TrainLoader
 from pipeline.request import Request
-from pipeline.shards import ShardSet
 from tests.shard_folder import encode, smooth_scene, write_shards
 
 

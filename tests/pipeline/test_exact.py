@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from ingest.errors import UserError
+from ingest.shards.reader import ShardSet
 from pipeline import geometry, plan
 from pipeline.augment import Augment
 from pipeline.loader import EvalLoader, TrainLoader
-from pipeline.shards import ShardSet
 from pipeline.sheet import outside
 from tests.shard_folder import smooth_scene, write_shards
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ingest import manifest
 from ingest.errors import UserError
+from ingest.shards import manifest
+from ingest.shards.reader import ShardSet
 from pipeline.augment import Augment
 from pipeline.loader import EvalLoader, TrainLoader
-from pipeline.shards import ShardSet
 from tests.shard_folder import smooth_scene, write_shards
 
 AUGMENT = Augment(crop=(32, 32), base_size=48)

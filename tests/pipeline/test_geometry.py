@@ -10,9 +10,9 @@ import pytest
 
 from pipeline import decode, geometry, plan
 from pipeline.augment import Augment, blur_radius, blur_sigmas
-from pipeline.graph import dali_parameters, decode_graph, warp_graph
+from pipeline.cpu.warp import warp_image, warp_label
+from pipeline.gpu.graph import dali_parameters, decode_graph, warp_graph
 from pipeline.request import Request
-from pipeline.warp import warp_image, warp_label
 from tests.shard_folder import encode, smooth_scene
 
 FILL = [10, 120, 200]

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from ingest.shards.reader import ShardSet
 from pipeline import decode
 from pipeline.augment import Augment
 from pipeline.batch import Batch
-from pipeline.graph import decode_graph
+from pipeline.gpu.graph import decode_graph
 from pipeline.loader import EvalLoader, TrainLoader
-from pipeline.shards import ShardSet
 from tests.shard_folder import smooth_scene, write_shards
 
 pytestmark = pytest.mark.gpu

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.batch import Batch
-from pipeline.handover import copied
+from pipeline.gpu.handover import copied
 
 
 class Recorder:

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from ingest import remote
 from ingest.errors import UserError
+from ingest.shards import remote
+from ingest.shards.reader import ShardSet
 from pipeline.augment import Augment
 from pipeline.batch import Batch
 from pipeline.loader import EvalLoader, TrainLoader
-from pipeline.shards import ShardSet
 from tests.shard_folder import smooth_scene, write_shards
 
 AUGMENT = Augment(crop=(48, 64), base_size=80)

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from ingest.errors import UserError
+from ingest.shards.reader import ShardSet
 from pipeline.augment import Augment
 from pipeline.loader import TrainLoader
-from pipeline.shards import ShardSet
 from tests.shard_folder import smooth_scene, write_shards
 
 COUNT = 10

@@ -11,12 +11,12 @@ from click.testing import CliRunner
 from PIL import Image
 
 from ingest.errors import UserError
+from ingest.shards.reader import ShardSet
 from pipeline import plan, sheet
 from pipeline.__main__ import main
 from pipeline.augment import Augment
+from pipeline.config import Stream
 from pipeline.loader import TrainLoader
-from pipeline.recipe import Stream
-from pipeline.shards import ShardSet
 from tests.shard_folder import COLOURS, smooth_scene, write_shards
 
 STREAM = Stream(seed=3, augment=Augment(crop=(64, 64), base_size=60))

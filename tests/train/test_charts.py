@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from train import charts
+from train.log import charts
 
 
 def cells(picture: np.ndarray, count: int, cell: int) -> np.ndarray:

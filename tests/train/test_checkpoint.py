@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from ingest.errors import UserError
-from train import checkpoint
+from train.checkpoints import checkpoint
 
 
 def test_round_trip(tmp_path: Path) -> None:

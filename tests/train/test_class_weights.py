@@ -7,7 +7,7 @@ import math
 import pytest
 
 from ingest.errors import UserError
-from train.class_weights import describe, resolve
+from train.losses.class_weights import describe, resolve
 
 PIXELS = [700, 200, 100]
 
@@ -51,10 +51,10 @@ def test_describe_names_the_absent():
     [
         ("enett", "did you mean 'enet'"),
         ([1, 2], "has 2 weights, the dataset has 3 classes"),
-        ([1, -2, 1], r"loss.class_weights\[1\] is -2"),
-        ([1, float("inf"), 1], r"loss.class_weights\[1\] is inf"),
+        ([1, -2, 1], r"loss.class_weights\[1\] = -2"),
+        ([1, float("inf"), 1], r"loss.class_weights\[1\] = inf"),
         ([0, 0, 0], "all 0"),
-        ([], r"loss.class_weights is \[\]"),
+        ([], r"loss.class_weights = \[\]"),
     ],
 )
 def test_mistakes(spec, message):

@@ -49,7 +49,7 @@ def test_a_length_on_the_command_line_replaces_the_other_unit() -> None:
         ("batch_size=4", "did you mean 'data.batch_size'"),
         ("optimizer.lrr=1", "unknown key 'optimizer.lrr' = 1; did you mean 'optimizer.lr'? Choices: optimizer.name"),
         ("augment.crop=[64]", "augment.crop = [64]: expected 2 values"),
-        ("seed=99999999999999999999999999", "seed is 99999999999999999999999999: expected a whole number of at most"),
+        ("seed=99999999999999999999999999", "seed = 99999999999999999999999999: expected a whole number of at most"),
         ("name.x=1", "'name' is not a section"),
     ],
 )

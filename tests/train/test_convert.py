@@ -13,8 +13,11 @@ from click.testing import CliRunner
 
 import nets
 from ingest.errors import UserError
-from train import config, predecessor
-from train.convert import Draft, convert, convert_config, render
+from train import config
+from train.convert import keys as predecessor
+from train.convert.command import convert
+from train.convert.draft import Draft
+from train.convert.translate import convert_config, render
 
 CONFIG: dict[str, Any] = {
     "name": "mine",
@@ -243,7 +246,7 @@ def test_early_stop_and_monitor() -> None:
         ({"optimizer__args__lr": "fast"}, 'optimizer.args.lr = "fast": expected a number'),
         (
             {"optimizer__args__lr": -1.0},
-            "c.json: optimizer.args.lr gives a recipe that cannot be: optimizer.lr is -1.0",
+            "c.json: optimizer.args.lr gives a recipe that cannot be: optimizer.lr = -1.0",
         ),
         ({"train_loader__args__batch_size": True}, "train_loader.args.batch_size = true: expected a whole number"),
         ({"trainer__monitor": "min Mean_IoU"}, 'trainer.monitor = "min Mean_IoU": no equivalent'),

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest import manifest
 from ingest.errors import UserError
+from ingest.shards import manifest
 from tests.shard_folder import smooth_scene, write_shards
 from train import config, dry_run
 from train.config import Recipe

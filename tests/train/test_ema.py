@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from ingest.errors import UserError
-from train import checkpoint
-from train.ema import Ema, decay_at
+from train.checkpoints import checkpoint
+from train.optim.ema import Ema, decay_at
 
 
 def make_net(width=4):

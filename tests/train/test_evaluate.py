@@ -14,7 +14,8 @@ from PIL import Image
 
 from tests.conftest import ROOT
 from tests.shard_folder import smooth_scene, write_shards
-from train import checkpoint, config
+from train import config
+from train.checkpoints import checkpoint
 from train.distributed import ranks
 from train.loop import Run
 

@@ -10,7 +10,11 @@ import torch
 from click.testing import CliRunner, Result
 
 from ingest.errors import UserError
-from train import checkpoint, config, export, model
+from train import config, model
+from train.checkpoints import checkpoint
+from train.export import formats as export
+from train.export.check import check
+from train.export.command import command
 
 FACTS = {
     "name": "toy",
@@ -40,7 +44,7 @@ def best(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def invoke(best: Path, out: Path, *more: str) -> Result:
-    return CliRunner().invoke(export.command, ["--checkpoint", str(best), "--out", str(out), "--size", "64x96", *more])
+    return CliRunner().invoke(command, ["--checkpoint", str(best), "--out", str(out), "--size", "64x96", *more])
 
 
 def test_torchscript_keeps_its_size_and_its_facts(best: Path, tmp_path: Path) -> None:
@@ -92,11 +96,11 @@ def test_a_file_that_differs_is_refused(best: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.ts"
     net = model.from_checkpoint(checkpoint.load(best))
     export.export(net, out, FACTS, (64, 96))
-    assert "agrees" in export.check(net, out, 4, (64, 96))
+    assert "agrees" in check(net, out, 4, (64, 96))
     with torch.no_grad():
         next(net.net.parameters()).mul_(1.5)
     with pytest.raises(UserError, match="does not agree with the net"):
-        export.check(net, out, 4, (64, 96))
+        check(net, out, 4, (64, 96))
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
-from ingest.manifest import IGNORE
+from ingest.shards.manifest import IGNORE
+from ingest.shards.reader import ShardSet
 from pipeline.batch import Batch
-from pipeline.shards import ShardSet
 from tests.shard_folder import smooth_scene, write_shards
 from tests.train import two_ranks
-from train import extremes, pictures
+from train import pictures
 from train.distributed import Ranks
+from train.evaluate import extremes
 
 ALONE = Ranks(0, 1, 0, 1, torch.device("cpu"))
 

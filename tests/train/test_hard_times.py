@@ -18,14 +18,16 @@ from click.testing import CliRunner
 import nets
 from ingest.errors import UserError
 from pipeline.batch import Batch
-from train import checkpoint, config, optimizers
+from train import config
 from train.__main__ import _own, command
+from train.checkpoints import checkpoint
+from train.checkpoints.monitor import Monitor
 from train.distributed import Ranks
+from train.log.tracking import Tracker
+from train.log.window import Window
 from train.loop import Run
-from train.monitor import Monitor
-from train.optimizers import OptimizerConfig
-from train.tracking import Tracker
-from train.window import Window
+from train.optim import optimizers
+from train.optim.optimizers import OptimizerConfig
 
 ONE = Ranks(0, 1, 0, 1, torch.device("cpu"))
 
@@ -215,7 +217,7 @@ def test_a_run_whose_last_checkpoint_is_missing_says_so_by_its_exit_code(
     recipe = tmp_path / "r.yaml"
     recipe.write_text(yaml.safe_dump(raw_recipe | {"train": raw_recipe["train"] | {"steps": 1}}))
     monkeypatch.setattr(checkpoint, "save", full)
-    monkeypatch.setattr("train.report.write", full)
+    monkeypatch.setattr("train.report.build.write", full)
     done = CliRunner().invoke(command, ["--cfg", str(recipe)], standalone_mode=False)
     assert done.return_value == 1
     assert "error: step 1, the last, is in no checkpoint" in done.output

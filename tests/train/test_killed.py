@@ -18,7 +18,7 @@ import yaml
 
 from tests.conftest import ROOT
 from tests.train.forks import Forks
-from train import checkpoint
+from train.checkpoints import checkpoint
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "9"]
 

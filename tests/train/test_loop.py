@@ -14,13 +14,15 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ingest.errors import UserError
-from train import checkpoint, config, model, report
+from train import config, model
+from train.checkpoints import checkpoint
 from train.distributed import Ranks, ranks
-from train.evaluate import evaluate
+from train.evaluate.evaluation import evaluate
+from train.evaluate.metrics import ConfusionMatrix
+from train.log.tracking import Tracker
+from train.log.window import Window
 from train.loop import Run, Summary
-from train.metrics import ConfusionMatrix
-from train.tracking import Tracker
-from train.window import Window
+from train.report import build as report
 
 
 @pytest.fixture

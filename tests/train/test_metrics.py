@@ -10,7 +10,7 @@ import torch
 
 from ingest.errors import UserError
 from tests.train import two_ranks
-from train.metrics import ConfusionMatrix, scores
+from train.evaluate.metrics import ConfusionMatrix, scores
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 

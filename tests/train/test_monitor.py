@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from ingest.errors import UserError
-from train import checkpoint, config
+from train import config
+from train.checkpoints import checkpoint
+from train.checkpoints.monitor import Monitor
 from train.distributed import Ranks
-from train.evaluate import Evaluation
+from train.evaluate.evaluation import Evaluation
+from train.evaluate.metrics import scores
 from train.loop import Run
-from train.metrics import scores
-from train.monitor import Monitor
 
 ONE = Ranks(0, 1, 0, 1, torch.device("cpu"))
 CLASSES = ["road", "car"]

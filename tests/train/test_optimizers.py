@@ -10,7 +10,7 @@ from torch import nn
 
 import nets
 from ingest.errors import UserError
-from train.optimizers import OptimizerConfig, build, clip, set_lr
+from train.optim.optimizers import OptimizerConfig, build, clip, set_lr
 
 CPU = torch.device("cpu")
 
@@ -158,16 +158,16 @@ class TestClip:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": "adam"}, "optimizer.name is 'adam'.*did you mean 'adamw'"),
-        ({"lr": 0}, "optimizer.lr is 0"),
-        ({"lr": "1e-3"}, "optimizer.lr is '1e-3'"),
-        ({"momentum": 1.0}, "optimizer.momentum is 1.0"),
+        ({"name": "adam"}, "optimizer.name = 'adam'.*did you mean 'adamw'"),
+        ({"lr": 0}, "optimizer.lr = 0"),
+        ({"lr": "1e-3"}, "optimizer.lr = '1e-3'"),
+        ({"momentum": 1.0}, "optimizer.momentum = 1.0"),
         ({"betas": [0.9]}, "optimizer.betas is"),
-        ({"betas": [0.9, 1.0]}, r"optimizer.betas\[1\] is 1.0"),
-        ({"weight_decay": -1}, "optimizer.weight_decay is -1"),
-        ({"backbone_lr_scale": -0.1}, "optimizer.backbone_lr_scale is -0.1"),
-        ({"clip_norm": 0}, "optimizer.clip_norm is 0"),
-        ({"accumulate": 0}, "optimizer.accumulate is 0: expected a whole number of at least 1"),
+        ({"betas": [0.9, 1.0]}, r"optimizer.betas\[1\] = 1.0"),
+        ({"weight_decay": -1}, "optimizer.weight_decay = -1"),
+        ({"backbone_lr_scale": -0.1}, "optimizer.backbone_lr_scale = -0.1"),
+        ({"clip_norm": 0}, "optimizer.clip_norm = 0"),
+        ({"accumulate": 0}, "optimizer.accumulate = 0: expected a whole number, 1 or more"),
         ({"name": "adamw", "nesterov": True}, "optimizer.nesterov"),
     ],
 )

@@ -17,14 +17,18 @@ import pytest
 import torch
 from PIL import Image
 
+from ingest.shards.reader import ShardSet
 from pipeline.batch import Batch
-from pipeline.shards import ShardSet
 from tests.conftest import ROOT
 from tests.shard_folder import smooth_scene
-from train import evaluate, extremes, report, report_curves, report_run
 from train.distributed import Ranks
-from train.metrics import ConfusionMatrix
-from train.tracking import Tracker
+from train.evaluate import evaluation as evaluate
+from train.evaluate import extremes
+from train.evaluate.metrics import ConfusionMatrix
+from train.log.tracking import Tracker
+from train.report import build as report
+from train.report import curves as report_curves
+from train.report import run as report_run
 
 BROWSER = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None

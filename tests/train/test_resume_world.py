@@ -12,10 +12,11 @@ import torch
 
 from ingest.errors import UserError
 from tests.train import two_ranks
-from train import checkpoint, config, resume
+from train import config
+from train.checkpoints import checkpoint, resume
 from train.distributed import Ranks
+from train.log.window import Window
 from train.loop import Run
-from train.window import Window
 
 ONE = Ranks(0, 1, 0, 1, torch.device("cpu"))
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from ingest.errors import UserError
-from train import charts
-from train.schedules import NAMES, ScheduleConfig, lr_factor, momentum_at, plot
+from train.log import charts
+from train.optim.schedules import NAMES, ScheduleConfig, lr_factor, momentum_at, plot
 
 
 def curve(config, total=100):
@@ -88,14 +88,14 @@ def test_warmup_longer_than_the_run_only_climbs():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": "polly"}, "schedule.name is 'polly'.*did you mean 'poly'"),
-        ({"power": 0}, "schedule.power is 0"),
-        ({"warmup_steps": 1.5}, "schedule.warmup_steps is 1.5: expected a whole number"),
-        ({"min_factor": 1}, "schedule.min_factor is 1"),
-        ({"onecycle_start": 0.5}, "schedule.onecycle_start is 0.5"),
-        ({"onecycle_rise": 1.0}, "schedule.onecycle_rise is 1.0"),
-        ({"onecycle_momentum": [0.9]}, "schedule.onecycle_momentum is .* expected two numbers"),
-        ({"onecycle_momentum": [0.9, 1.0]}, r"schedule.onecycle_momentum\[1\] is 1.0"),
+        ({"name": "polly"}, "schedule.name = 'polly'.*did you mean 'poly'"),
+        ({"power": 0}, "schedule.power = 0"),
+        ({"warmup_steps": 1.5}, "schedule.warmup_steps = 1.5: expected a whole number"),
+        ({"min_factor": 1}, "schedule.min_factor = 1"),
+        ({"onecycle_start": 0.5}, "schedule.onecycle_start = 0.5"),
+        ({"onecycle_rise": 1.0}, "schedule.onecycle_rise = 1.0"),
+        ({"onecycle_momentum": [0.9]}, "schedule.onecycle_momentum = .* expected two numbers"),
+        ({"onecycle_momentum": [0.9, 1.0]}, r"schedule.onecycle_momentum\[1\] = 1.0"),
         ({"name": "onecycle", "warmup_steps": 5}, "onecycle rises by itself"),
     ],
 )

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ingest.errors import UserError
-from ingest.manifest import IGNORE
-from train import class_weights
+from ingest.shards.manifest import IGNORE
+from train.losses import class_weights
 from train.losses.config import LossConfig
 from train.losses.overlap import dice, lovasz_softmax
 from train.losses.pixelwise import cross_entropy, focal

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ingest.errors import UserError
-from train import checks, class_weights
+from pipeline import checks
+from train.losses import class_weights
 
 TERMS = ("ce", "dice", "focal", "lovasz")
 

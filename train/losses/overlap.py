@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ingest.manifest import IGNORE
+from ingest.shards.manifest import IGNORE
 from train.losses import ranks
 
 

@@ -1,0 +1,1 @@
+"""Raw bytes to what a shard stores: images, labels, multi-band rasters, MATLAB files."""

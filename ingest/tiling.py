@@ -1,0 +1,102 @@
+"""The scratch folder of prepared scenes: which samples are cut from which, and preparing them in parallel."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ingest.errors import UserError
+from ingest.pixels import rasters
+from ingest.pixels.labels import LabelMap
+from ingest.pixels.rasters import Bands, Tile
+from ingest.processes import watch_parent
+from ingest.sources.archives import Source
+from ingest.sources.raw import Pair, RawDataset
+
+FOLDER = "scenes"
+
+
+@dataclass(frozen=True)
+class _Job:
+    source: Source
+    path: Path
+    bands: Bands | None  # None: a label
+    labels: LabelMap
+    classes: tuple[str, ...]
+
+
+def tiled(raw: RawDataset, tile: Tile) -> RawDataset:
+    """The dataset with a sample per tile; only the files' heads are read."""
+    splits = {}
+    for split, pairs in raw.splits.items():
+        splits[split] = [
+            dataclasses.replace(pair, window=window)
+            for pair in pairs
+            for window in rasters.windows(*rasters.read_size(pair.image), tile)
+        ]
+    return dataclasses.replace(raw, splits=splits, expected={})  # official counts are of whole images
+
+
+def place(folder: Path, source: Source) -> Path:
+    """Where a source's prepared array lies."""
+    return folder / FOLDER / (hashlib.sha256(source.name.encode()).hexdigest()[:24] + ".npy")
+
+
+def prepare(pairs: Iterable[Pair], folder: Path, raw: RawDataset, workers: int) -> None:
+    """Decodes every scene and label that the pairs are cut from, once each. Checks that their sizes agree."""
+    (folder / FOLDER).mkdir(exist_ok=True)
+    unique = {pair.image.name: pair for pair in pairs}
+    jobs = []
+    for pair in unique.values():
+        for source in (pair.image, pair.label):
+            if source is not None and not place(folder, source).exists():
+                bands = raw.bands or Bands() if source is pair.image else None
+                jobs.append(_Job(source, place(folder, source), bands, raw.labels, tuple(raw.classes)))
+    _run(jobs, workers, raw.name)
+    for pair in unique.values():
+        if pair.label is not None:
+            _same_size(pair, rasters.read_size(pair.image), rasters.read_size(pair.label))
+
+
+def _same_size(pair: Pair, image: tuple[int, int], label: tuple[int, int]) -> None:
+    assert pair.label is not None
+    if image != label:
+        raise UserError(
+            f"{pair.image.name} is {image[1]}x{image[0]}, its label {pair.label.name} {label[1]}x{label[0]} "
+            "(width x height): pair the image with its own label, or resize one of them"
+        )
+
+
+def _run(jobs: Sequence[_Job], workers: int, name: str) -> None:
+    with tqdm(total=len(jobs), desc=f"{name}: scenes", unit="file", disable=None) as progress:
+        if workers == 1 or len(jobs) < 2:
+            for job in jobs:
+                _prepare(job)
+                progress.update()
+            return
+        with ProcessPoolExecutor(workers, get_context("forkserver"), watch_parent) as pool:
+            for _ in pool.map(_prepare, jobs):
+                progress.update()
+
+
+def _prepare(job: _Job) -> None:
+    if job.bands is None:
+        rasters.prepare_label(job.source, job.labels, job.classes, job.path)
+    else:
+        rasters.prepare_scene(job.source, job.bands, job.path)
+
+
+def remove(folder: Path) -> None:
+    """Deletes the scratch folder's arrays."""
+    if (folder / FOLDER).is_dir():
+        for name in os.listdir(folder / FOLDER):
+            (folder / FOLDER / name).unlink()
+        (folder / FOLDER).rmdir()

@@ -1,0 +1,111 @@
+"""The sections of a recipe that decide the data stream: `seed`, `data` and `augment` (pipeline/augment.py).
+
+Whoever trains composes them with sections of its own; `load` reads these alone, and lets others' sections pass.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from ingest.errors import UserError, nearest
+from pipeline import checks, recipe
+from pipeline.augment import Augment
+from pipeline.plan import MAX_SEED
+
+
+@dataclass
+class DataConfig:
+    """Where the samples come from, and how they are fed."""
+
+    path: str = ""
+    """Shard folder, as made by `python -m ingest`."""
+    train: str = "train"
+    """Split to train on."""
+    val: str = "val"
+    """Split to validate on; empty: no validation."""
+    batch_size: int = 8
+    """Crops per rank and step. A run that is resumed keeps its global batch, ranks x batch_size: with another number
+    of ranks each takes its share of that."""
+    val_batch_size: int = 1
+    """Whole images of equal size per validation step."""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where images are decoded and warped; auto: where the net is."""
+    threads: int = 0
+    """Decoding and warping threads per rank; 0: this rank's share of the cores."""
+    prefetch: int = 2
+    """Batches made ahead."""
+    shuffle_window: int = 0
+    """Shards shuffled together: fewer at a time suit disks and network file systems; 0: the whole split."""
+    on_bad_sample: Literal["error", "skip"] = "error"
+    """A training sample whose file is damaged: stop, or count it for nothing (mean color, label 255) and say so."""
+
+    def __post_init__(self) -> None:
+        lowest = {"batch_size": 1, "val_batch_size": 1, "threads": 0, "prefetch": 1, "shuffle_window": 0}
+        for key, low in lowest.items():
+            checks.whole(f"data.{key}", getattr(self, key), low)
+
+
+@dataclass
+class _Sections:
+    """What `load` reads of a recipe."""
+
+    seed: int = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: Augment = field(default_factory=Augment)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What, with the dataset, decides every batch."""
+
+    seed: int = 0
+    batch_size: int = 8
+    """data.batch_size: crops per rank and step."""
+    shuffle_window: int = 0
+    """data.shuffle_window: shards shuffled together; 0: the whole split."""
+    augment: Augment = field(default_factory=Augment)
+
+
+# Keys of `data` that change the stream; the others say where it is read and how fast.
+_DATA = ("batch_size", "shuffle_window")
+KEYS = ["seed", *(f"data.{key}" for key in _DATA), *(f"augment.{key.name}" for key in fields(Augment))]
+
+
+def load(name: str | None, overrides: Sequence[str] = ()) -> Stream:
+    """Reads a recipe file, or a shipped one by name (None: the defaults), with `key=value` overrides.
+
+    UserError names the file and key of a mistake; also of an override that changes nothing in the stream.
+    """
+    raw = recipe.read(name) if name else {}
+    for override in overrides:
+        key = override.partition("=")[0]
+        if "=" in override and key not in KEYS:
+            raise UserError(f"override {override!r} names nothing that the data stream depends on{nearest(key, KEYS)}")
+        recipe.apply(raw, override)
+    return parse(raw)
+
+
+def parse(raw: dict[str, Any]) -> Stream:
+    """A checked Stream from a recipe's nested plain values. UserError names the dotted key.
+
+    Sections of other names belong to others, unless they look like one of ours misspelled: a slip must not pass for a
+    default.
+    """
+    own = [section.name for section in fields(_Sections)]
+    for key in raw:
+        close = difflib.get_close_matches(str(key), own, n=1, cutoff=0.7)
+        if key not in own and close:
+            raise UserError(f"unknown key {str(key)!r}; did you mean {close[0]!r}?")
+    sections = recipe.validated(_Sections, {key: normalized(key, raw[key]) for key in own if key in raw})
+    checks.whole("seed", sections.seed, 0, MAX_SEED)
+    return Stream(sections.seed, sections.data.batch_size, sections.data.shuffle_window, sections.augment)
+
+
+def normalized(section: str, value: Any) -> Any:
+    """The section with `data.val=` on the command line, which YAML reads as null, as the empty name that it means."""
+    if section == "data" and isinstance(value, dict) and "val" in value and value["val"] is None:
+        return {**value, "val": ""}
+    return value

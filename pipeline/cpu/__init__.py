@@ -1,0 +1,1 @@
+"""The CPU device: libjpeg-turbo, libdeflate and OpenCV, a thread a sample."""

@@ -1,0 +1,115 @@
+"""The CPU device: threads decode and warp, a sample each, straight into the batch's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from functools import partial
+
+import numpy as np
+import torch
+
+from ingest.shards.reader import ShardSet
+from pipeline import decode, geometry
+from pipeline.batch import Batch
+from pipeline.cpu.warp import Image, warp_image, warp_label
+from pipeline.request import CHANGED, OnBad, Request, broken, keys_of
+from pipeline.workers import Job, in_order
+
+
+def crops(
+    shards: ShardSet,
+    requests: Iterable[Request],
+    crop: tuple[int, int],
+    fill: list[int],
+    threads: int,
+    prefetch: int,
+    on_bad: OnBad = "error",
+    pin: bool = False,
+) -> Generator[Batch]:
+    """Training batches. fill: the image outside its borders, uint8 per channel. pin: in page-locked memory."""
+
+    def batches() -> Generator[tuple[tuple[Request, torch.Tensor, torch.Tensor], list[Job]]]:
+        for request in requests:
+            images = torch.empty((len(request.samples), *crop, len(fill)), dtype=torch.uint8, pin_memory=pin)
+            labels = torch.empty((len(request.samples), *crop), dtype=torch.uint8, pin_memory=pin)
+            outs = images.numpy(), labels.numpy()
+            jobs: list[Job] = [
+                partial(_crop, shards, request, i, outs[0][i], outs[1][i], fill, on_bad)
+                for i in range(len(request.samples))
+            ]
+            yield (request, images, labels), jobs
+
+    for (request, images, labels), reasons in in_order(batches(), threads, prefetch):
+        keys = keys_of(shards, request)
+        skipped = {key: reason for key, reason in zip(keys, reasons, strict=True) if reason}
+        yield Batch(images.permute(0, 3, 1, 2), labels, keys, skipped)
+
+
+def whole_images(
+    shards: ShardSet, requests: Iterable[Request], threads: int, prefetch: int, pin: bool = False
+) -> Generator[Batch]:
+    """Evaluation batches: images of equal size as they are. UserError on a broken file."""
+
+    def batches() -> Generator[tuple[tuple[Request, torch.Tensor, torch.Tensor | None], list[Job]]]:
+        for request in requests:
+            size = [len(request.samples), *shards.sizes_hw[request.samples[0]].tolist()]
+            images = torch.empty((*size, shards.manifest.channels), dtype=torch.uint8, pin_memory=pin)
+            labels = torch.empty(size, dtype=torch.uint8, pin_memory=pin) if shards.labeled else None
+            jobs: list[Job] = [
+                partial(_whole, shards, int(sample), images.numpy()[i], None if labels is None else labels.numpy()[i])
+                for i, sample in enumerate(request.samples)
+            ]
+            yield (request, images, labels), jobs
+
+    for (request, images, labels), _ in in_order(batches(), threads, prefetch):
+        yield Batch(images.permute(0, 3, 1, 2), labels, keys_of(shards, request))
+
+
+def _crop(
+    shards: ShardSet, request: Request, i: int, out_image: Image, out_label: Image, fill: list[int], on_bad: OnBad
+) -> str | None:
+    """Makes one crop; what is wrong with the sample when it is skipped."""
+    assert request.matrices is not None and request.sigmas is not None and request.shrinks is not None
+    sample, matrix, shrink = int(request.samples[i]), request.matrices[i], int(request.shrinks[i])
+    encoded = shards.image(sample), shards.label(sample)
+    kind = "image"
+    try:
+        if damaged := shards.damaged(sample, *encoded):
+            kind = damaged
+            raise decode.DecodeError(CHANGED)
+        image = decode.image(encoded[0], shrink, padded=len(fill) == 3)
+        _check_size(image, shards, sample, shrink)
+        kind = "label"
+        label = decode.label(encoded[1])
+        _check_size(label, shards, sample, 1)
+    except decode.DecodeError as error:
+        if on_bad == "error":
+            raise broken(shards, sample, kind, error) from error
+        out_image[:], out_label[:] = fill, 255
+        return f"its {kind} is broken ({error})"
+    warp_image(image, geometry.after_shrinking(matrix, shrink), request.sigmas[i], out_image, fill)
+    warp_label(label, matrix, out_label)
+    return None
+
+
+def _check_size(pixels: Image, shards: ShardSet, sample: int, shrink: int) -> None:
+    """DecodeError unless the pixels have the recorded size, which the crop's geometry was made for."""
+    height, width = shards.sizes_hw[sample].tolist()
+    if pixels.shape[:2] != (-(-height // shrink), -(-width // shrink)):
+        raise decode.DecodeError(f"it has another size than the {width}x{height} pixels on record")
+
+
+def _whole(shards: ShardSet, sample: int, out_image: Image, out_label: Image | None) -> None:
+    # Read outside the `try`: what reading says of a shard is no fault of the sample.
+    image, label = shards.image(sample), None if out_label is None else shards.label(sample)
+    kind = "image"
+    try:
+        if damaged := shards.damaged(sample, image, label):
+            kind = damaged
+            raise decode.DecodeError(CHANGED)
+        decode.image(image, out=out_image)
+        if label is not None and out_label is not None:
+            kind = "label"
+            np.copyto(out_label, decode.label(label))
+    except ValueError as error:  # also a size other than the record's
+        raise broken(shards, sample, kind, error) from error

@@ -1,0 +1,1 @@
+"""Checkpoint files: writing, reading, which to keep, and what a resumed run takes from one."""

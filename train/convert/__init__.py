@@ -1,0 +1,1 @@
+"""Recipes from configs of other projects: `python -m train.convert config.json`."""

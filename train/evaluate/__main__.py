@@ -1,0 +1,7 @@
+"""`python -m train.evaluate`."""
+
+from ingest.errors import run
+from train.evaluate.command import command
+
+if __name__ == "__main__":
+    run(command, "python -m train.evaluate")

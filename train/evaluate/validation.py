@@ -1,0 +1,66 @@
+"""A run's validations: scores, curves, pictures."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.batch import Batch
+from pipeline.loader import EvalLoader
+from train import backends, model
+from train.config import TrainConfig
+from train.distributed import Ranks
+from train.evaluate.evaluation import Evaluation, Showcase, evaluate
+from train.evaluate.extremes import Extremes
+from train.log import charts
+from train.log.tracking import Tracker
+from train.losses import SegmentationLoss
+from train.optim.ema import Ema
+
+
+class Validator:
+    """Scores a net on the validation split, and tells. Every rank holds one and calls it at the same steps."""
+
+    def __init__(self, loader: EvalLoader, world: Ranks, train: TrainConfig, facts: dict[str, Any]) -> None:
+        self.loader = loader
+        self._world, self._train, self._classes = world, train, facts["classes"]
+        self._showcase = Showcase(loader.shards, train.pictures)
+        self.extremes: Extremes | None = None
+        """Of the last `score`, where it was asked for."""
+
+    def score(self, net: torch.nn.Module, ema: Ema | None, loss: SegmentationLoss, last: bool = False) -> Evaluation:
+        """Scores the net, or the average of its weights where one is kept; the same on every rank.
+
+        last: the run may end here, so the best and worst images are looked for as well, see `extremes`.
+        """
+        self._showcase = Showcase(self.loader.shards, self._train.pictures)
+        self.extremes = Extremes(self.loader.shards) if last else None
+        amp = model.scoring_amp(self._train.amp, self._world.device)
+        averaged = ema.averaged(net) if ema is not None else contextlib.nullcontext()
+        # Whole images have their own sizes: nothing to tune for.
+        with averaged, backends.autotuned(False, self._world.device):
+            return evaluate(net, self.loader, self._world, amp, self._look, loss)
+
+    def tell(self, found: Evaluation, step: int, tracker: Tracker) -> None:
+        """Curves, panels and the confusion matrix of the last `score`. Every rank calls it."""
+        sheet = self._showcase.sheet(self._world)
+        if not self._world.is_main:
+            return
+        scores = found.scores
+        if sheet is not None:
+            tracker.picture(step, "val/images", sheet)
+        tracker.picture(step, "val/confusion", charts.confusion_matrix(np.array(scores.matrix), self._classes))
+        named = {f"iou/{name}": iou for name, iou in zip(self._classes, scores.iou, strict=True)}
+        values = {"miou": scores.miou, "pixel_accuracy": scores.pixel_accuracy, "loss": found.loss, **named}
+        speed = {"images_per_second": found.images_per_second}
+        tracker.scalars(step, "val", {key: value for key, value in values.items() if value is not None} | speed)
+        if scores.miou is not None:
+            tracker.show(step, mIoU=f"{100 * scores.miou:.2f}%")
+
+    def _look(self, batch: Batch, predictions: torch.Tensor) -> None:
+        self._showcase.look(batch, predictions)
+        if self.extremes is not None:
+            self.extremes.look(batch, predictions)

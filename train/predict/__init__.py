@@ -1,0 +1,1 @@
+"""Masks for plain image files: `python -m train.predict --help`."""

@@ -1,0 +1,7 @@
+"""`python -m train.predict`."""
+
+from ingest.errors import run
+from train.predict.command import command
+
+if __name__ == "__main__":
+    run(command, "python -m train.predict")

@@ -1,0 +1,68 @@
+"""The report's best and worst images: image | label | prediction | error, cut from their strips."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+from PIL import Image
+
+from train.report.classes import data_uri, swatch
+from train.report.run import IMAGES, RunRecord
+from train.report.text import percent
+
+_LOWEST = 3  # classes named below an image
+_MOST_LEGEND = 40  # classes of a legend; beyond, the class table shows the colours
+
+
+def images(run: RunRecord) -> str:
+    """Two groups of images under a legend of the classes that they show."""
+    groups = []
+    for kind, heading in (("best", "Best images"), ("worst", "Worst images")):
+        figures = [_figure(run, entry) for entry in run.images if entry["kind"] == kind]
+        if figures:
+            groups.append(f"<h3>{heading}</h3>{''.join(figures)}")
+    if not groups:
+        return "<p>The run kept no images.</p>"
+    return (
+        "<p>By their own mIoU: the mean IoU over the classes in their label or prediction. "
+        'Errors: <i class="swatch" style="background:#dc2828"></i>wrong, '
+        '<i class="swatch" style="background:#3c3c3c"></i>right, '
+        '<i class="swatch" style="background:#e0e0c0"></i>ignored.</p>'
+        f"{_legend(run)}{''.join(groups)}"
+    )
+
+
+def _legend(run: RunRecord) -> str:
+    shown = {name for entry in run.images for name in entry.get("iou", {})}
+    named = [name for name in run.palette if name in shown]
+    if len(named) > _MOST_LEGEND:
+        return ""
+    return f'<p class="chips">{"".join(f"<span>{swatch(run, name)}{escape(name)}</span>" for name in named)}</p>'
+
+
+def _figure(run: RunRecord, entry: dict[str, Any]) -> str:
+    key, miou = escape(str(entry["key"])), percent(float(entry["miou"]))
+    lowest = sorted(entry.get("iou", {}).items(), key=lambda pair: (pair[1], pair[0]))[:_LOWEST]
+    words = ", ".join(f"{escape(name)} {percent(iou)}" for name, iou in lowest)
+    caption = f"<b>{key}</b> mIoU {miou}" + (f'<span class="lowest">lowest: {words}</span>' if words else "")
+    try:
+        panels = _panels(run, entry)
+    except (OSError, ValueError, TypeError) as error:
+        panels = f"<p>Its picture could not be read ({escape(type(error).__name__)}).</p>"
+    return f'<figure class="sample"><figcaption>{caption}</figcaption><div class="panels">{panels}</div></figure>'
+
+
+def _panels(run: RunRecord, entry: dict[str, Any]) -> str:
+    """The pictures of a strip. Photographs go in as JPEG, flat colours as PNG: each is the smaller one for its kind."""
+    cells = []
+    with Image.open(run.folder / IMAGES / str(entry["picture"])) as strip:
+        for title, left, width in entry["columns"]:
+            panel = strip.convert("RGB").crop((left, 0, left + width, strip.height))
+            uri = data_uri(panel, "JPEG" if title == "image" else "PNG")
+            said = escape(f"{title} of {entry['key']}")
+            cells.append(
+                f'<div><img src="{uri}" width="{panel.width}" height="{panel.height}" alt="{said}">'
+                f"<small>{escape(str(title))}</small></div>"
+            )
+    return "".join(cells)
