@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest.errors import UserError, nearest
+from ingest.shards import atomic
 
 SCHEMA = 1
 IGNORE = 255  # label value that counts nowhere: not in the loss, not in the metrics
@@ -160,7 +161,7 @@ def save(manifest: Manifest, folder: str | os.PathLike[str]) -> None:
     text = json.dumps(dataclasses.asdict(manifest), indent=1)
     # A colour or a size on one line: people read this file.
     text = re.sub(r"\[\s+([-+\d.e,\s]+?)\s+\]", lambda match: f"[{' '.join(match[1].split())}]", text)
-    _write_atomic(Path(folder) / FILE, text + "\n")
+    atomic.write_text(Path(folder) / FILE, text + "\n")
 
 
 def load_shard(folder: str | os.PathLike[str], name: str) -> ShardRecord:
@@ -185,17 +186,4 @@ def save_shard(record: ShardRecord, folder: str | os.PathLike[str]) -> None:
     raw = dataclasses.asdict(record)
     samples = ",\n  ".join(json.dumps(sample) for sample in raw.pop("samples"))
     head = json.dumps(raw)[:-1]
-    _write_atomic(Path(folder) / f"{record.name}.json", f'{head}, "samples": [\n  {samples}\n]}}\n')
-
-
-def _write_atomic(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with open(partial, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    atomic.write_text(Path(folder) / f"{record.name}.json", f'{head}, "samples": [\n  {samples}\n]}}\n')
