@@ -27,6 +27,7 @@ from ingest import writer
 from ingest.datasets import ade20k, cityscapes, cocostuff, folder, voc
 from ingest.errors import UserError, nearest, run
 from ingest.scenes import write as draw
+from ingest.sources.archives import Source
 from ingest.sources.raw import Pair, RawDataset
 
 FINDERS: dict[str, Callable[[Path], RawDataset]] = {
@@ -87,7 +88,7 @@ def _touch(pairs: Sequence[Pair], path: Path) -> None:
     with open(path, "wb") as file:
         for pair in pairs:
             for source in (pair.image, pair.label):
-                if source is not None:
+                if isinstance(source, Source):
                     data = source.read()
                     if not source.name.endswith(".mat"):
                         Image.open(io.BytesIO(data)).load()

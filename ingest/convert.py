@@ -11,14 +11,18 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ingest import tiling
 from ingest.errors import UserError
 from ingest.pixels import images, labels, rasters
 from ingest.pixels.images import Format
-from ingest.pixels.labels import LabelMap
+from ingest.pixels.labels import DrawnLabel, LabelMap
 from ingest.processes import watch_parent
 from ingest.shards import png
 from ingest.shards.manifest import Skipped
+from ingest.sources.archives import Source
 from ingest.sources.raw import Pair
 
 _WINDOW = 4  # samples in flight per worker: enough to keep workers busy, little enough to bound memory
@@ -80,14 +84,14 @@ def _convert(pair: Pair, rules: Rules) -> Converted:
     if pair.window is not None:
         return _convert_tile(pair, rules)
     label, label_hw, id_pixels = None, None, [0] * 256
+    data = pair.image.read()
     if pair.label is not None:
-        label, ids, counts = labels.normalise(pair.label.read(), pair.label.name, rules.labels, rules.classes)
+        label, ids, counts = _label(pair.label, data, pair.image.name, rules)
         label_hw = (ids.shape[0], ids.shape[1])
         if size := images.fit(*label_hw, rules.images.max_side):
             ids = labels.resize(ids, size)
             label, counts = png.encode(ids), labels.count_values(ids)
         id_pixels = counts.tolist()
-    data = pair.image.read()
     image = images.normalise(data, pair.image.name, label_hw, rules.images)
     return Converted(
         image.data,
@@ -100,6 +104,16 @@ def _convert(pair: Pair, rules: Rules) -> Converted:
         image.channel_square_sum,
         image.data is data,
     )
+
+
+def _label(
+    label: Source | DrawnLabel, image: bytes, image_name: str, rules: Rules
+) -> tuple[bytes, NDArray[np.uint8], NDArray[np.int64]]:
+    """A mask file or an annotation's shapes -> (PNG of train ids, the ids [H, W], pixels per id [256])."""
+    if isinstance(label, Source):
+        return labels.normalise(label.read(), label.name, rules.labels, rules.classes)
+    ids = label.ids(*images.size(image, image_name))
+    return png.encode(ids), ids, labels.count_values(ids)
 
 
 def convert_all(pairs: Iterable[Pair], rules: Rules, workers: int) -> Generator[Converted | Skipped, None, None]:

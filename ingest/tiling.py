@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ingest.errors import UserError
 from ingest.pixels import rasters
-from ingest.pixels.labels import LabelMap
+from ingest.pixels.labels import DrawnLabel, LabelMap
 from ingest.pixels.rasters import Bands, Tile
 from ingest.processes import watch_parent
 from ingest.sources.archives import Source
@@ -26,8 +26,9 @@ FOLDER = "scenes"
 
 @dataclass(frozen=True)
 class _Job:
-    source: Source
+    source: Source | DrawnLabel
     path: Path
+    hw: tuple[int, int]  # of the scene
     bands: Bands | None  # None: a label
     labels: LabelMap
     classes: tuple[str, ...]
@@ -45,7 +46,7 @@ def tiled(raw: RawDataset, tile: Tile) -> RawDataset:
     return dataclasses.replace(raw, splits=splits, expected={})  # official counts are of whole images
 
 
-def place(folder: Path, source: Source) -> Path:
+def place(folder: Path, source: Source | DrawnLabel) -> Path:
     """Where a source's prepared array lies."""
     return folder / FOLDER / (hashlib.sha256(source.name.encode()).hexdigest()[:24] + ".npy")
 
@@ -59,10 +60,11 @@ def prepare(pairs: Iterable[Pair], folder: Path, raw: RawDataset, workers: int) 
         for source in (pair.image, pair.label):
             if source is not None and not place(folder, source).exists():
                 bands = raw.bands or Bands() if source is pair.image else None
-                jobs.append(_Job(source, place(folder, source), bands, raw.labels, tuple(raw.classes)))
+                hw = rasters.read_size(pair.image)
+                jobs.append(_Job(source, place(folder, source), hw, bands, raw.labels, tuple(raw.classes)))
     _run(jobs, workers, raw.name)
     for pair in unique.values():
-        if pair.label is not None:
+        if isinstance(pair.label, Source):
             _same_size(pair, rasters.read_size(pair.image), rasters.read_size(pair.label))
 
 
@@ -88,7 +90,9 @@ def _run(jobs: Sequence[_Job], workers: int, name: str) -> None:
 
 
 def _prepare(job: _Job) -> None:
-    if job.bands is None:
+    if not isinstance(job.source, Source):
+        rasters.save(job.source.ids(*job.hw), job.path)
+    elif job.bands is None:
         rasters.prepare_label(job.source, job.labels, job.classes, job.path)
     else:
         rasters.prepare_scene(job.source, job.bands, job.path)

@@ -97,6 +97,15 @@ def normalise(data: bytes, name: str, label_hw: tuple[int, int] | None, form: Fo
     return Stored(data, ext, image.height, image.width, sums, squares)
 
 
+def size(data: bytes, name: str) -> tuple[int, int]:
+    """(height, width) of an image file as its pixels lie, from its head alone. UserError names a broken file."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.height, image.width
+    except Exception as error:  # Pillow raises by kind of damage
+        raise UserError(f"{name} is not a readable image ({error}): fetch the file again or remove it") from error
+
+
 def channel_sums(counts: NDArray[np.int64]) -> tuple[list[int], list[int]]:
     """Histograms int64 [C, 256] -> exact sums of the values and of their squares, per channel."""
     values = np.arange(256, dtype=np.int64)

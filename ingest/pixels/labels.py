@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,23 @@ class LabelMap:
         for raw, train in self.ids.items():
             table[raw] = train
         return table
+
+
+class DrawnLabel(Protocol):
+    """A label that is drawn from shapes in the worker that converts its image. Picklable and small."""
+
+    @property
+    def name(self) -> str:
+        """For messages and the shard's record: the annotation file, and the image or object in it."""
+
+    @property
+    def size(self) -> int:
+        """About its bytes as a PNG, for the planning of shards."""
+
+    def ids(self, height: int, width: int) -> NDArray[np.uint8]:
+        """Train ids [H, W] for an image of this size, or of the size that the annotation records where that differs:
+        the image is then held against it as against a mask's. UserError where a shape is at fault.
+        """
 
 
 def identity(num_classes: int, ignore: Iterable[int] = ()) -> LabelMap:

@@ -76,7 +76,7 @@ def read_size(source: Source) -> tuple[int, int]:
 
 def prepare_scene(source: Source, bands: Bands, path: Path) -> None:
     """Decodes a scene to uint8 [H, W, C] and saves it as .npy at `path`, whole or not at all."""
-    _save(to_8bit(_read(source), source.name, bands), path)
+    save(to_8bit(_read(source), source.name, bands), path)
 
 
 def prepare_label(source: Source, mapping: LabelMap, classes: Sequence[str], path: Path) -> None:
@@ -89,7 +89,7 @@ def prepare_label(source: Source, mapping: LabelMap, classes: Sequence[str], pat
         out = io.BytesIO()
         Image.fromarray(raw.astype(np.uint16)).save(out, "PNG")
         data = out.getvalue()
-    _save(labels.normalise(data, source.name, mapping, classes)[1], path)
+    save(labels.normalise(data, source.name, mapping, classes)[1], path)
 
 
 def to_8bit(scene: NDArray[np.generic], name: str, bands: Bands) -> NDArray[np.uint8]:
@@ -184,7 +184,8 @@ def _tiff(data: bytes, name: str) -> NDArray[np.generic]:
     return array
 
 
-def _save(array: NDArray[np.uint8], path: Path) -> None:
+def save(array: NDArray[np.uint8], path: Path) -> None:
+    """A plain .npy at `path`, whole or not at all."""
     partial = path.with_suffix(".partial")
     try:
         with open(partial, "wb") as file:

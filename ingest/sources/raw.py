@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ingest.errors import UserError, nearest
-from ingest.pixels.labels import Color, LabelMap
+from ingest.pixels.labels import Color, DrawnLabel, LabelMap
 from ingest.pixels.rasters import Bands, Window
 from ingest.shards.manifest import Skipped
 from ingest.sources.archives import Source
@@ -20,7 +20,7 @@ class Pair:
     """An image and its label as they lie in the raw dataset."""
 
     image: Source
-    label: Source | None
+    label: Source | DrawnLabel | None
     window: Window | None = None  # of a scene that was prepared in the scratch folder: y, x, height, width
 
     @property
