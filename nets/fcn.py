@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from nets.blocks import BilinearDeconv, fcn_head, init_he, init_zero
 from nets.encoders import Encoder
+from nets.encoders.pretrained import Statistics
+from nets.encoders.vgg import load_vgg16, vgg16_stages
 from nets.errors import NetError
 from nets.net import Net
-from nets.pretrained import Statistics
-from nets.vgg import load_vgg16, vgg16_stages
 
 
 class FCN(Net):

@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import re
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from nets.deeplabv3plus import deeplabv3plus
-from nets.duc import duc
-from nets.enet import enet
 from nets.errors import NetError, nearest
-from nets.fcn import fcn
-from nets.gcn import gcn
-from nets.net import Net
-from nets.pspnet import pspnet
-from nets.segnet import segnet
-from nets.unet import unet
-from nets.unused import freeze_unused
-from nets.upernet import upernet
 
-# a net's name is its builder's: num_classes, then what it can be asked for as keyword arguments
-BUILDERS: dict[str, Callable[..., Net]] = {
-    builder.__name__: builder for builder in (deeplabv3plus, duc, enet, fcn, gcn, pspnet, segnet, unet, upernet)
-}
+if TYPE_CHECKING:
+    from nets.net import Net
+
+# A net's name is that of its file and of the builder in it: num_classes, then its options as keyword arguments.
+# Files are imported when they are used: names can be listed and checked without torch.
+NAMES = ("deeplabv3plus", "duc", "enet", "fcn", "gcn", "pspnet", "segnet", "unet", "upernet")
 
 
 def list_nets() -> list[str]:
     """The names that `build` knows, sorted."""
-    return sorted(BUILDERS)
+    return sorted(NAMES)
 
 
 def options(name: str) -> dict[str, object]:
     """What the net of that name can be asked for beside num_classes, with the defaults."""
     parameters = inspect.signature(_builder(name)).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def paper(name: str) -> str:
+    """The net's paper: the first line of its file's docstring, up to the reference's closing bracket."""
+    first = (importlib.import_module(f"nets.{name}").__doc__ or "").splitlines()[0]
+    found = re.match(r"(.*\))", first)
+    return found[1] if found else first
+
+
+def describe(name: str) -> str:
+    """The docstring of the net's builder: what its options mean."""
+    return inspect.getdoc(_builder(name)) or ""
 
 
 def build(
@@ -71,11 +77,14 @@ def build(
             raise NetError(f"{name} has no option {option!r}{nearest(option, known)}")
     net = builder(num_classes, **asked)
     if str(asked.get("backbone", "")).startswith("hrnet"):
+        from nets.unused import freeze_unused  # here: it imports torch
+
         freeze_unused(net, in_channels)
     return net
 
 
 def _builder(name: str) -> Callable[..., Net]:
-    if name not in BUILDERS:
+    if name not in NAMES:
         raise NetError(f"there is no net {name!r}{nearest(name, list_nets())}")
-    return BUILDERS[name]
+    builder: Callable[..., Net] = getattr(importlib.import_module(f"nets.{name}"), name)
+    return builder

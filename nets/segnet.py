@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from nets.blocks import conv_bn_relu, init_he
 from nets.encoders import Encoder
+from nets.encoders.pretrained import Statistics
+from nets.encoders.vgg import STAGES, conv_stage, load_vgg16, vgg16_stages
 from nets.net import Net
-from nets.pretrained import Statistics
 from nets.unpool import max_pool, max_unpool
-from nets.vgg import STAGES, conv_stage, load_vgg16, vgg16_stages
 
 
 class SegNet(Net):

@@ -11,8 +11,8 @@ import timm
 import torch
 
 import nets
-import nets.pretrained
-import nets.vgg
+import nets.encoders.pretrained
+import nets.encoders.vgg
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +70,8 @@ def test_no_connection_says_how_to_do_without(monkeypatch: pytest.MonkeyPatch) -
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unresolved)
-    monkeypatch.setattr(nets.pretrained.urllib.request, "getproxies", dict)
-    monkeypatch.setattr(nets.pretrained, "_cached_file", lambda hub_id: None)
+    monkeypatch.setattr(nets.encoders.pretrained.urllib.request, "getproxies", dict)
+    monkeypatch.setattr(nets.encoders.pretrained, "_cached_file", lambda hub_id: None)
     with pytest.raises(nets.NetError) as caught:
         nets.build("unet", 3, backbone="resnet18", pretrained=True)
     message = str(caught.value)
@@ -80,7 +80,7 @@ def test_no_connection_says_how_to_do_without(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_weights_in_the_hubs_cache_need_no_connection(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nets.pretrained, "_cached_file", lambda hub_id: str(weights))
+    monkeypatch.setattr(nets.encoders.pretrained, "_cached_file", lambda hub_id: str(weights))
     net = nets.build("unet", 3, backbone="resnet18", pretrained=True)
     assert torch.equal(net.encoder.model.conv1.weight, torch.load(weights, weights_only=True)["conv1.weight"])
 
@@ -89,7 +89,7 @@ def test_vgg_weights_land_in_segnet(monkeypatch: pytest.MonkeyPatch) -> None:
     source = timm.create_model(
         "vgg16_bn", features_only=True
     )  # without the 120 M parameters that SegNet has no use for
-    monkeypatch.setattr(nets.vgg, "create_timm", lambda *args, **kwargs: source)
+    monkeypatch.setattr(nets.encoders.vgg, "create_timm", lambda *args, **kwargs: source)
     net = nets.build("segnet", 3, pretrained=True)
     theirs = [m.weight for m in source.modules() if isinstance(m, torch.nn.Conv2d)]
     ours = [m.weight for m in net.encoder.modules() if isinstance(m, torch.nn.Conv2d)]

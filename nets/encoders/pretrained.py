@@ -12,6 +12,8 @@ import huggingface_hub
 import timm
 from torch import nn
 
+from nets.encoders.layouts import remedy
+from nets.encoders.weights import first_line, fit, read, refusal
 from nets.errors import NetError
 
 # per input channel, 0..1: (mean, std)
@@ -27,14 +29,15 @@ def create_timm(
 ) -> Any:
     """timm.create_model with these options, filled from the hub (pretrained) or from a file (weights).
 
-    The file holds timm's own state dict of the model (.pth or .safetensors). timm adapts the first convolution to
-    `in_chans` (summed for one channel, repeated for more), and drops the classifier. Raises NetError when the weights
-    cannot be had or do not fit; whatever else goes wrong in timm is passed on.
+    The file holds timm's own state dict of the model (.pth or .safetensors), bare or in the usual wrappings. The first
+    convolution is adapted to `in_chans` (summed for one channel, repeated for more), and the classifier left out. The
+    model's `loaded` says in words what it was filled from, None for nothing. Raises NetError when the weights cannot be
+    had or do not fit; whatever else goes wrong in timm is passed on.
     """
     if weights is not None:
         return _from_file(name, options, os.fspath(weights))
     if not pretrained:
-        return timm.create_model(name, **options)
+        return _told(timm.create_model(name, **options), None)
     config = timm.models.get_pretrained_cfg(name)
     if config is None or not config.has_weights:
         raise NetError(
@@ -46,7 +49,7 @@ def create_timm(
     if not _hub_can_be_reached():
         raise _no_connection(name, "the hub cannot be reached from here")
     try:
-        return timm.create_model(name, pretrained=True, **options)
+        return _told(timm.create_model(name, pretrained=True, **options), f"timm's weights of {name}, from the hub")
     except Exception as error:  # the hub's client raises many kinds
         raise _no_connection(name, first_line(error)) from error
 
@@ -71,19 +74,32 @@ def pretrained_statistics(net: nn.Module) -> Statistics | None:
     return found
 
 
-def first_line(error: BaseException) -> str:
-    """An error's first line, short enough to stand in another."""
-    text = (str(error) or type(error).__name__).strip().splitlines()[0]
-    return text if len(text) <= 160 else text[:157] + "..."
+def pretrained_source(net: nn.Module) -> str | None:
+    """What a net's encoder was filled from, in words: how many tensors of which file. None without weights."""
+    encoder = getattr(net, "encoder", None)
+    source: str | None = getattr(encoder, "loaded", None)
+    return source
 
 
 def _from_file(name: str, options: dict[str, Any], file: str) -> Any:
     if not os.path.isfile(file):
         raise NetError(f"backbone_weights {file!r} is no file: give timm's weights of {name}")
     try:
-        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": file}, **options)
-    except Exception as error:  # unreadable, of another model, not a state dict: each raises something else
-        raise NetError(f"backbone_weights {file!r} do not fit {name}: {first_line(error)}") from error
+        tensors = read(file)
+    except NetError as error:
+        raise NetError(f"backbone_weights {file!r} do not fit {name}: {error}") from error
+    model = timm.create_model(name, **options)
+    found = fit(tensors, name, model)
+    if not found.whole:
+        raise NetError(f"backbone_weights {file!r} do not fit {name}: {refusal(found)}; {remedy(tensors, file, name)}")
+    model.load_state_dict(found.tensors | found.kept)
+    rest = f", {found.left_over} of its classifier left over" if found.left_over else ""
+    return _told(model, f"{len(found.tensors)} tensors of {file}{rest}")
+
+
+def _told(model: Any, loaded: str | None) -> Any:
+    model.loaded = loaded
+    return model
 
 
 def _cached_file(hub_id: str | None) -> str | None:

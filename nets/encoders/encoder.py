@@ -11,9 +11,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from nets.dilate import dilate_densenet
+from nets.encoders.dilate import dilate_densenet
+from nets.encoders.pretrained import Statistics, create_timm, statistics
+from nets.encoders.weights import first_line
 from nets.errors import NetError
-from nets.pretrained import Statistics, create_timm, first_line, statistics
 
 
 class Encoder(nn.Module):
@@ -25,7 +26,8 @@ class Encoder(nn.Module):
     output_stride: the coarsest feature map's; dilates the layers past it. None takes prefer_stride where the model can
     be dilated to it, and else keeps the model's own (mostly 32).
 
-    channels, strides: one per feature map. statistics: (mean, std) of the pretraining data, None without weights.
+    channels, strides: one per feature map. statistics: (mean, std) of the pretraining data, and loaded: what the
+    weights are, in words; both None without weights.
     Raises NetError, naming what would work.
     """
 
@@ -65,6 +67,7 @@ class Encoder(nn.Module):
             dilate_densenet(self.model, output_stride)
         has_weights = pretrained or weights is not None
         self.statistics = statistics(self.model, in_channels) if has_weights else None
+        self.loaded: str | None = self.model.loaded
         self.channels_last = getattr(self.model, "output_fmt", None) == "NHWC"  # swin and kin
         self._check_pyramid(in_channels)
 

@@ -6,7 +6,7 @@ import os
 
 from torch import Tensor, nn
 
-from nets.pretrained import Statistics, create_timm, statistics
+from nets.encoders.pretrained import Statistics, create_timm, statistics
 
 # channels of the 3x3 convolutions between the five poolings
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
