@@ -1,4 +1,4 @@
-# make demo | test | lint | fmt | bench        (each sets up .venv by itself)
+# make demo | test | lint | fmt | docs | bench        (each sets up .venv by itself)
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 DEMO ?= demo
 
-.PHONY: demo test test-all lint fmt bench clean-demo
+.PHONY: demo test test-all lint fmt docs bench
 
 demo: $(READY)
 	@rm -rf $(DEMO)
@@ -45,6 +45,10 @@ lint: $(READY)
 fmt: $(READY)
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
+	@echo "build/site/index.html"
 
 bench: $(READY)
 	$(PY) -m bench.loader

@@ -1,4 +1,4 @@
-"""What README.md says is true: its commands take their flags, its recipe parses, its make targets exist."""
+"""What README.md and docs/ say is true: commands take their flags, recipes parse, make targets and links exist."""
 
 from __future__ import annotations
 
@@ -15,8 +15,14 @@ from train import config
 from train.__main__ import SUBCOMMANDS
 
 TEXT = (ROOT / "README.md").read_text()
+PAGES = {path: path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
 LINES = sorted(
-    {line.split("#")[0].strip() for line in TEXT.splitlines() if re.match(r" {4}(python|torchrun) .*-m ", line)}
+    {
+        line.split("#")[0].strip()
+        for text in PAGES.values()
+        for line in text.splitlines()
+        if re.match(r" {4}(python|torchrun) .*-m ", line)
+    }
 )
 
 
@@ -56,14 +62,29 @@ def test_the_readme_has_its_three_commands() -> None:
 
 
 def test_the_readme_recipe_parses() -> None:
-    recipes = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", TEXT, re.S) if "optimizer:" in block]
+    blocks = [block for text in PAGES.values() for block in re.findall(r"```yaml\n(.*?)```", text, re.S)]
+    recipes = [yaml.safe_load(block) for block in blocks if "optimizer:" in block]
     assert recipes
     for raw in recipes:
         config.parse(raw)
 
 
+def test_links_lead_somewhere() -> None:
+    dead = [
+        f"{path.name}: {link}"
+        for path, text in PAGES.items()
+        for link in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", text)
+        if not (path.parent / link).exists() and link not in ("commands.md", "recipe_keys.md")  # made when built
+    ]
+    assert not dead
+
+
+def test_the_readme_is_short() -> None:
+    assert len(TEXT.splitlines()) <= 130
+
+
 def test_shipped_recipes_named_in_the_readme_exist() -> None:
-    named = set(re.findall(r"--cfg ([a-z]\w+)(?![\w./])", TEXT)) - {"my", "R"}
+    named = {name for text in PAGES.values() for name in re.findall(r"--cfg ([a-z]\w+)(?![\w./])", text)} - {"my"}
     assert named and named <= set(config.shipped())
 
 

@@ -20,7 +20,12 @@ if TYPE_CHECKING:  # torch is imported when training starts, not for --help
 
 
 # name -> the module that has it, imported when it is called
-SUBCOMMANDS = {"recipes": "train.commands", "schedule": "train.commands", "convert": "train.convert.command"}
+SUBCOMMANDS = {
+    "recipes": "train.commands",
+    "schedule": "train.commands",
+    "keys": "train.reference",
+    "convert": "train.convert.command",
+}
 
 
 class _Train(click.Command):
@@ -69,6 +74,7 @@ def command(
     Around it (each has its own --help):
     python -m train recipes                                the shipped recipes
     python -m train schedule --cfg RECIPE --plot lr.png    learning rate and momentum over the steps
+    python -m train keys [SECTION]                         every key of a recipe, its default and meaning
     python -m train convert config.json --out my.yaml      a recipe from a pytorch-segmentation config
     python -m train.evaluate | train.predict | train.export
     """
