@@ -144,11 +144,13 @@ def verify(folder: Path, deep: bool) -> None:
 @click.option("--out", type=click.Path(path_type=Path), default="sheet.png", show_default=True, help="The picture.")
 def show(folder: Path, split: str, count: int, out: Path) -> None:
     """Draw a contact sheet: images, their labels in colours, a legend."""
+    from ingest.shards import pictures
     from ingest.show import sheet
 
+    pictures.check_name(out, "--out")
     if not out.parent.is_dir():
         raise UserError(f"{out.parent} does not exist: make the folder, or give another --out")
-    sheet(folder, split, count).save(out)
+    pictures.save(sheet(folder, split, count), out)
     click.echo(str(out))
 
 

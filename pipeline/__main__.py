@@ -115,19 +115,18 @@ def show(
     \b
     KEY=VALUE changes seed, data.shuffle_window or a key of augment.
     """
+    from ingest.shards import pictures
     from ingest.shards.reader import ShardSet
     from pipeline import sheet
     from pipeline.config import load
 
+    pictures.check_name(out, "--out")
     if not out.parent.is_dir():
         raise UserError(f"{out.parent} does not exist: make the folder, or give another --out")
     stream = load(recipe, overrides)
     shards = ShardSet(folder, split)
     found = sheet.crops(shards, stream, count, epoch, _device(device))
-    try:
-        sheet.sheet(found, shards.manifest).save(out)
-    except ValueError as error:  # Pillow, of a suffix that it does not know
-        raise UserError(f"--out {out}: {error}; give a name that ends in .png") from error
+    pictures.save(sheet.sheet(found, shards.manifest), out)
     click.echo(str(out))
 
 

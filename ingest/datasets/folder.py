@@ -94,7 +94,7 @@ def _check(raw: Any, path: str) -> Spec:
     return Spec(
         name,
         classes,
-        _palette(raw, len(classes), path),
+        _palette(raw, classes, path),
         _labels(raw, classes, path),
         _splits(raw, path),
         _bands(raw, path),
@@ -102,10 +102,11 @@ def _check(raw: Any, path: str) -> Spec:
     )
 
 
-def _palette(raw: dict[str, Any], count: int, path: str) -> list[Color]:
-    palette = raw.get("palette")
+def _palette(raw: dict[str, Any], classes: list[str], path: str) -> list[Color]:
+    palette, count = raw.get("palette"), len(classes)
     if palette is None:
-        return voc_palette(count + 1)[1:]  # without black, which reads as "nothing"
+        # Black reads as "nothing": only a background in first place has it.
+        return voc_palette(count) if classes[0].lower() == "background" else voc_palette(count + 1)[1:]
     if not isinstance(palette, list) or len(palette) != count:
         raise UserError(f"{path}: 'palette' must be a list of {count} colours, one a class")
     return [_color(color, path) for color in palette]

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from ingest.errors import UserError
+from ingest.shards import pictures
 from ingest.shards.reader import ShardSet
 from pipeline import plan, sheet
 from pipeline.__main__ import main
@@ -57,12 +58,12 @@ def test_the_sheet_shows_image_label_and_padding(folder: Path) -> None:
     shards = ShardSet(folder, "train")
     found = sheet.crops(shards, STREAM, 3, epoch=0, device="cpu")
     page = np.asarray(sheet.sheet(found, shards.manifest))
-    colours = {tuple(colour) for colour in np.unique(page.reshape(-1, 3), axis=0).tolist()}
+    colors = {tuple(color) for color in np.unique(page.reshape(-1, 3), axis=0).tolist()}
     seen = {int(i) for crop in found for i in np.unique(crop.label) if i != 255}
-    assert {tuple(COLOURS[i]) for i in seen} <= colours
-    assert (255, 255, 255) in colours and {(150, 150, 150), (95, 95, 95)} <= colours
-    # The first picture stands in the corner, enlarged by whole pixels: 64 -> 256.
-    np.testing.assert_array_equal(page[10 : 10 + 256 : 4, 10 : 10 + 256 : 4], found[0].image)
+    assert {tuple(COLOURS[i]) for i in seen} <= colors
+    assert pictures.IGNORED in colors and {(150, 150, 150), (95, 95, 95)} <= colors
+    # The first picture stands in the corner below the titles, enlarged by whole pixels: 64 -> 256.
+    np.testing.assert_array_equal(page[38 : 38 + 256 : 4, 10 : 10 + 256 : 4], found[0].image)
 
 
 @pytest.mark.parametrize("channels", [1, 4])
@@ -70,7 +71,7 @@ def test_other_channel_counts_can_be_shown(tmp_path: Path, channels: int) -> Non
     scenes = [(np.repeat(image[:, :, :1], channels, axis=2), label) for image, label in [smooth_scene(40, 50, 1)]]
     shards = ShardSet(write_shards(tmp_path, {"train": scenes}, ext="npy"), "train")
     page = sheet.sheet(sheet.crops(shards, STREAM, 9, epoch=0, device="cpu"), shards.manifest)
-    assert page.width > 3 * 256
+    assert page.shape[1] > 3 * 256
 
 
 def test_the_command_writes_the_picture_and_names_mistakes(folder: Path, tmp_path: Path) -> None:

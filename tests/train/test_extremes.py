@@ -12,12 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
+from ingest.shards import pictures
 from ingest.shards.manifest import IGNORE
 from ingest.shards.reader import ShardSet
 from pipeline.batch import Batch
 from tests.shard_folder import smooth_scene, write_shards
 from tests.train import two_ranks
-from train import pictures
 from train.distributed import Ranks
 from train.evaluate import extremes
 

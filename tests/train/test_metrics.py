@@ -89,7 +89,9 @@ def test_absent_classes():
     got = scores(torch.tensor([[6, 2, 0], [0, 0, 0], [0, 0, 0]]))
     assert got.iou == [6 / 8, 0.0, None]
     assert got.class_accuracy == [6 / 8, None, None]
-    assert got.miou == 6 / 8 and got.mean_class_accuracy == 6 / 8 and got.pixel_accuracy == 6 / 8
+    # as cityscapesscripts: a class that is predicted but never there counts with 0
+    assert got.miou == (6 / 8 + 0) / 2 and got.counted == 2
+    assert got.mean_class_accuracy == 6 / 8 and got.pixel_accuracy == 6 / 8
 
 
 def test_nothing_counted():

@@ -8,13 +8,14 @@ from pathlib import Path
 import click
 import torch
 
-from ingest.errors import UserError
+from ingest.shards import pictures
 from ingest.shards.reader import ShardSet
 from pipeline.loader import EvalLoader, available_threads
-from train import backends, config, model, pictures
+from train import backends, config, model
 from train.checkpoints import checkpoint
 from train.distributed import ranks
-from train.evaluate.evaluation import Showcase, as_json, evaluate, table
+from train.evaluate.evaluation import as_json, evaluate, table
+from train.evaluate.showcase import Showcase
 
 
 @click.command()
@@ -54,8 +55,8 @@ def command(
     Images are taken whole and at their own size, each exactly once, also under
     `torchrun --nproc-per-node N -m train.evaluate ...`.
     """
-    if sheet and sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise UserError(f"--sheet {sheet}: a picture is drawn, so give a name that ends in .png")
+    if sheet:
+        pictures.check_name(sheet, "--sheet")
     with ranks(device) as world:
         state = checkpoint.load_net(path, world.device)
         shards = ShardSet(data or state["config"]["data"]["path"], split)

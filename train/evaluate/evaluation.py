@@ -11,17 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 import nets
 from ingest.errors import UserError
 from ingest.shards.manifest import IGNORE
-from ingest.shards.reader import ShardSet
+from ingest.shards.wording import count
 from pipeline.batch import Batch
 from pipeline.loader import EvalLoader
-from train import model, pictures
+from train import model
 from train.distributed import Ranks
 from train.evaluate.metrics import ConfusionMatrix, Scores
 from train.losses import SegmentationLoss
@@ -98,54 +97,20 @@ def _mean_loss(parts: list[list[list[float]]]) -> float | None:
     return math.fsum(value * count for value, count in pairs) / pixels if pixels else None
 
 
-class Showcase:
-    """Keeps image | label | prediction of some samples, evenly spread over the split, as they pass."""
-
-    def __init__(self, shards: ShardSet, count: int) -> None:
-        self._facts = shards.manifest
-        chosen = np.unique(np.linspace(0, len(shards) - 1, min(count, len(shards))).round().astype(int))
-        self._order = [shards.keys[sample] for sample in chosen]
-        self._rows: dict[str, list[np.ndarray]] = {}
-
-    def look(self, batch: Batch, predictions: torch.Tensor) -> None:
-        """Keeps the chosen ones of a batch; the others are not even copied to the host."""
-        wanted = set(self._order)
-        for i, key in enumerate(batch.keys):
-            if key in wanted and batch.labels is not None:
-                image = batch.images[i, :3].permute(1, 2, 0).cpu().numpy()
-                label, prediction = batch.labels[i].cpu().numpy(), predictions[i].cpu().numpy()
-                palette = self._facts.palette
-                self._rows[key] = [
-                    image if image.shape[2] == 3 else np.repeat(image[:, :, :1], 3, axis=2),
-                    pictures.colorize(label, palette),
-                    pictures.colorize(prediction, palette),
-                    pictures.errors(label, prediction),
-                ]
-
-    def sheet(self, world: Ranks, height: int = 180) -> np.ndarray | None:
-        """The contact sheet of all ranks' samples, uint8 [H, W, 3]; None where none passed. Every rank must ask."""
-        parts = world.gather(self._rows)
-        rows = {key: row for part in parts for key, row in part.items()}
-        if not rows:
-            return None
-        return pictures.contact_sheet(
-            [rows[key] for key in self._order if key in rows],
-            ["image", "label", "prediction", "error (red)"],
-            self._facts.classes,
-            self._facts.palette,
-            height,
-        )
-
-
 def table(evaluation: Evaluation, classes: list[str]) -> str:
     """Per-class IoU, mIoU and speed, for a terminal."""
     scores = evaluation.scores
-    width = max(len(name) for name in [*classes, "pixel accuracy"])
+    width = max(len(name) for name in [*classes, "mean class accuracy"])
     lines = [f"{'class':<{width}}  {'IoU':>6}"]
     lines += [f"{name:<{width}}  {_percent(iou)}" for name, iou in zip(classes, scores.iou, strict=True)]
-    lines += ["-" * (width + 8), f"{'mIoU':<{width}}  {_percent(scores.miou)}"]
+    lines += ["-" * (width + 8), f"{'mIoU':<{width}}  {_percent(scores.miou)}{_over(scores.counted, len(classes))}"]
     lines += [f"{'pixel accuracy':<{width}}  {_percent(scores.pixel_accuracy)}"]
-    lines += [f"{'images/s':<{width}}  {evaluation.images_per_second:6.1f}  ({evaluation.images} whole images)"]
+    shown = sum(accuracy is not None for accuracy in scores.class_accuracy)
+    accuracy = f"{_percent(scores.mean_class_accuracy)}{_over(shown, len(classes))}"
+    lines += [f"{'mean class accuracy':<{width}}  {accuracy}"]
+    lines += [
+        f"{'images/s':<{width}}  {evaluation.images_per_second:6.1f}  ({count(evaluation.images, 'whole image')})"
+    ]
     return "\n".join(lines)
 
 
@@ -154,6 +119,7 @@ def as_json(evaluation: Evaluation, classes: list[str]) -> dict[str, Any]:
     scores = evaluation.scores
     return {
         "miou": scores.miou,
+        "miou_classes": scores.counted,
         "pixel_accuracy": scores.pixel_accuracy,
         "mean_class_accuracy": scores.mean_class_accuracy,
         "loss": evaluation.loss if evaluation.loss is not None and math.isfinite(evaluation.loss) else None,
@@ -162,6 +128,11 @@ def as_json(evaluation: Evaluation, classes: list[str]) -> dict[str, Any]:
         "images": evaluation.images,
         "images_per_second": evaluation.images_per_second,
     }
+
+
+def _over(counted: int, classes: int) -> str:
+    """What a mean is over, where that is not all classes."""
+    return "" if counted == classes else f"  (over {counted} of {classes} classes)"
 
 
 def _percent(value: float | None) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import os
 import shutil
 from dataclasses import dataclass
@@ -12,16 +11,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ingest.shards.manifest import IGNORE
+from ingest.shards import pictures
 from ingest.shards.reader import ShardSet
 from pipeline.batch import Batch
-from train import pictures
 from train.distributed import Ranks
+from train.evaluate.metrics import image_scores, mean
 
 Array = NDArray[np.uint8]
 
@@ -59,13 +57,12 @@ class Extremes:
         if batch.labels is None:
             return
         labels = batch.labels.to(predictions.device, non_blocking=True)
-        counted = image_counts(predictions, labels, self._facts.num_classes).tolist()
-        for i, (key, (hits, unions)) in enumerate(zip(batch.keys, counted, strict=True)):
-            iou = {c: hit / union for c, (hit, union) in enumerate(zip(hits, unions, strict=True)) if union}
-            if not iou:
+        scores = image_scores(predictions, labels, self._facts.num_classes)
+        for i, (key, iou) in enumerate(zip(batch.keys, scores, strict=True)):
+            miou = mean(iou.values())
+            if miou is None:
                 continue
-            # fsum: the same digits on every device, in whatever order
-            scored = _Scored(key, math.fsum(iou.values()) / len(iou), iou)
+            scored = _Scored(key, miou, iou)
             self._best = sorted([*self._best, scored], key=_best_first)[: self._count]
             self._worst = sorted([*self._worst, scored], key=_best_first, reverse=True)[: self._count]
             if any(scored is other for other in (*self._best, *self._worst)):
@@ -122,28 +119,13 @@ class Extremes:
         return buffer.getvalue(), [[title, left, width] for title, left in zip(TITLES, lefts, strict=True)]
 
 
-def image_counts(predictions: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Per image and class, pixels of the intersection and the union: uint8 [N,H,W] twice -> int64 [N,2,K].
-
-    Pixels of label 255 (or outside the classes, which `metrics.ConfusionMatrix` reports) count nowhere.
-    """
-    images, cells = len(labels), classes * classes + 1  # + what does not count
-    cell = labels.long() * classes + predictions.long()
-    cell.masked_fill_((labels >= classes) | (labels == IGNORE) | (predictions >= classes), classes * classes)
-    cell += torch.arange(images, device=cell.device).view(-1, 1, 1) * cells
-    counts = torch.bincount(cell.flatten(), minlength=images * cells)
-    matrix = counts.view(images, cells)[:, :-1].reshape(images, classes, classes)
-    hits = matrix.diagonal(dim1=1, dim2=2)
-    return torch.stack([hits, matrix.sum(dim=1) + matrix.sum(dim=2) - hits], dim=1)
-
-
 def _best_first(scored: _Scored) -> tuple[float, str]:
     return -scored.miou, scored.key
 
 
 def _shrunk(image: Tensor, label: Tensor, prediction: Tensor) -> tuple[Array, Array, Array]:
     """uint8 [C,H,W], [H,W], [H,W] on the device -> RGB [h,w,3] and class ids [h,w] on the host, at most SIDE long."""
-    pixels = (image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)).permute(1, 2, 0).cpu().numpy()
+    pixels = pictures.rgb(image.permute(1, 2, 0).cpu().numpy())
     height, width = label.shape
     scale = min(1.0, SIDE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))

@@ -6,14 +6,15 @@ With m[t, p] the valid pixels of true class t that are predicted as p:
 
 over all pixels of the split at once (not per image), as the PASCAL VOC devkit (VOCevalseg.m) and the Cityscapes
 scripts (evalPixelLevelSemanticLabeling.py) define it. Pixels of label 255 count neither as hits nor as misses,
-whatever is predicted there. mIoU is the mean over the classes that the ground truth shows. A class that is predicted
-but never there has an IoU of 0, its pixels being misses of other classes already, and is left out of the mean; a class
-that is neither has none (None). On the full VOC and Cityscapes val sets, where every class occurs, this is
-their number.
+whatever is predicted there. mIoU is the mean over the classes whose union is not empty, as the Cityscapes scripts take
+it: a class that is predicted but never there counts with 0, one that is neither is left out (None), and `counted` says
+over how many classes the mean is. The same rule gives an image's own mIoU (`image_scores`).
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -32,12 +33,17 @@ _COPIES_BYTES = 1 << 20
 class Scores:
     """Fractions in [0, 1], None where there is nothing to divide by. Plain Python numbers, ready for JSON."""
 
-    miou: float | None  # mean over the classes in the ground truth
+    miou: float | None  # mean over the classes whose union is not empty
     pixel_accuracy: float | None  # of all valid pixels
     mean_class_accuracy: float | None  # mean over the classes in the ground truth
     iou: list[float | None]  # per class; None: neither in the ground truth nor predicted
     class_accuracy: list[float | None]  # per class; None: not in the ground truth
     matrix: list[list[int]]  # [K][K] pixels: true class, predicted class
+
+    @property
+    def counted(self) -> int:
+        """Classes that mIoU is the mean of."""
+        return sum(iou is not None for iou in self.iou)
 
 
 class ConfusionMatrix:
@@ -104,9 +110,9 @@ def scores(matrix: Tensor) -> Scores:
     iou = [_ratio(hit, union) for hit, union in zip(hits, unions, strict=True)]
     accuracy = [_ratio(hit, there) for hit, there in zip(hits, truth, strict=True)]
     return Scores(
-        miou=_mean([score for score, there in zip(iou, truth, strict=True) if there]),
+        miou=mean(iou),
         pixel_accuracy=_ratio(sum(hits), sum(truth)),
-        mean_class_accuracy=_mean(accuracy),
+        mean_class_accuracy=mean(accuracy),
         iou=iou,
         class_accuracy=accuracy,
         matrix=matrix.tolist(),
@@ -117,6 +123,34 @@ def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def _mean(values: list[float | None]) -> float | None:
+def mean(values: Iterable[float | None]) -> float | None:
+    """Of those that are there; None where none is. fsum: the same digits in whatever order."""
     known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    return math.fsum(known) / len(known) if known else None
+
+
+def image_counts(predictions: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Per image and class, pixels of the intersection and the union: uint8 [N,H,W] twice -> int64 [N,2,K].
+
+    Pixels of label 255 (or outside the classes, which `ConfusionMatrix` reports) count nowhere.
+    """
+    images, cells = len(labels), classes * classes + 1  # + what does not count
+    cell = labels.long() * classes + predictions.long()
+    cell.masked_fill_((labels >= classes) | (labels == IGNORE) | (predictions >= classes), classes * classes)
+    cell += torch.arange(images, device=cell.device).view(-1, 1, 1) * cells
+    counts = torch.bincount(cell.flatten(), minlength=images * cells)
+    matrix = counts.view(images, cells)[:, :-1].reshape(images, classes, classes)
+    hits = matrix.diagonal(dim1=1, dim2=2)
+    return torch.stack([hits, matrix.sum(dim=1) + matrix.sum(dim=2) - hits], dim=1)
+
+
+def image_scores(predictions: Tensor, labels: Tensor, classes: int) -> list[dict[int, float]]:
+    """Per image, the IoU of each class in its label or its prediction; an image's mIoU is their mean.
+
+    predictions, labels: uint8 [N,H,W] on one device; one transfer to the host. Empty for an image without valid pixels.
+    """
+    counted = image_counts(predictions, labels, classes).tolist()
+    return [
+        {c: hit / union for c, (hit, union) in enumerate(zip(hits, unions, strict=True)) if union}
+        for hits, unions in counted
+    ]

@@ -13,8 +13,9 @@ from pipeline.loader import EvalLoader
 from train import backends, model
 from train.config import TrainConfig
 from train.distributed import Ranks
-from train.evaluate.evaluation import Evaluation, Showcase, evaluate
+from train.evaluate.evaluation import Evaluation, evaluate
 from train.evaluate.extremes import Extremes
+from train.evaluate.showcase import Showcase
 from train.log import charts
 from train.log.tracking import Tracker
 from train.losses import SegmentationLoss
@@ -54,7 +55,8 @@ class Validator:
             tracker.picture(step, "val/images", sheet)
         tracker.picture(step, "val/confusion", charts.confusion_matrix(np.array(scores.matrix), self._classes))
         named = {f"iou/{name}": iou for name, iou in zip(self._classes, scores.iou, strict=True)}
-        values = {"miou": scores.miou, "pixel_accuracy": scores.pixel_accuracy, "loss": found.loss, **named}
+        means = {name: getattr(scores, name) for name in ("miou", "pixel_accuracy", "mean_class_accuracy")}
+        values = {**means, "loss": found.loss, **named}
         speed = {"images_per_second": found.images_per_second}
         tracker.scalars(step, "val", {key: value for key, value in values.items() if value is not None} | speed)
         if scores.miou is not None:

@@ -41,7 +41,7 @@ def command(path: str, out: Path, size: tuple[int, int], checks: bool) -> None:
     model.pt2     torch.export; torch.export.load(...).module()
     model.ts      TorchScript; torch.jit.load(...); fixed to --size
 
-    The file takes plain images, uint8 [N, 3, H, W] in RGB, and gives logits [N, classes, H, W]; it normalises by
+    The file takes plain images, uint8 [N, 3, H, W] in RGB, and gives logits [N, classes, H, W]; it normalizes by
     itself. ONNX and .pt2 take any batch, height and width.
     """
     if out.suffix not in FORMATS:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 import torch
 from PIL import Image
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ingest.errors import UserError
-from train import model, pictures
+from ingest.shards import pictures
+from ingest.shards.pictures import Array
+from ingest.shards.wording import count
+from train import model
 from train.checkpoints import checkpoint
 from train.distributed import ranks
 from train.predict.files import image_files, predict
@@ -20,8 +24,20 @@ from train.predict.files import image_files, predict
 
 def _save_mask(mask: np.ndarray, palette: Sequence[Sequence[int]], path: Path) -> None:
     image = Image.frombytes("P", (mask.shape[1], mask.shape[0]), mask.tobytes())
-    image.putpalette([channel for colour in palette for channel in colour])
+    image.putpalette([channel for color in palette for channel in color])
     image.save(path, bits=8)  # not fewer, as Pillow would for few classes: some readers spread those over 0..255
+
+
+def _overlay(image: Array, mask: Array, facts: dict[str, Any]) -> Array:
+    """Classes laid over the image, and below it a legend of those that it shows."""
+    classes, palette = facts["classes"], facts["palette"]
+    blend = pictures.overlay(image, pictures.colorize(mask, palette))
+    counts = np.bincount(mask.ravel(), minlength=len(classes)).tolist()
+    shown = [c for c, pixels in enumerate(counts) if pixels]
+    entries = pictures.class_entries(
+        [classes[c] for c in shown], [palette[c] for c in shown], [counts[c] for c in shown], shares=True
+    )
+    return pictures.with_legend(blend, entries)
 
 
 @click.command()
@@ -58,8 +74,9 @@ def command(path: str, images: tuple[str, ...], out: Path, device: str, amp: str
             overlay_path = (out / "overlays" / name).with_suffix(".jpg")
             mask_path.parent.mkdir(parents=True, exist_ok=True)
             _save_mask(mask, palette, mask_path)
-            pictures.save(pictures.overlay(image, pictures.colorize(mask, palette)), overlay_path)
-        click.echo(f"{len(names)} images: masks in {out / 'masks'}, overlays in {out / 'overlays'}")
+            overlay_path.parent.mkdir(parents=True, exist_ok=True)
+            pictures.save(_overlay(image, mask, state["dataset"]), overlay_path)
+        click.echo(f"{count(len(names), 'image')}: masks in {out / 'masks'}, overlays in {out / 'overlays'}")
 
 
 def _distinct(names: list[Path]) -> list[Path]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ingest.shards.pictures import WRONG
 from train.report.run import RunRecord
 from train.report.text import embedded, percent
 
@@ -19,7 +20,7 @@ _NAME_CHARACTERS = 18  # of a class name beside the matrix
 
 
 def swatch(run: RunRecord, name: str) -> str:
-    """The class's colour as a small square; nothing where the colours are not known."""
+    """The class's color as a small square; nothing where the colors are not known."""
     if name not in run.palette:
         return ""
     return '<i class="swatch" style="background:#{:02x}{:02x}{:02x}"></i>'.format(*run.palette[name])
@@ -78,7 +79,7 @@ def confusion(run: RunRecord) -> str:
     rows = [[[int(p), int(matrix[t, p])] for p in np.flatnonzero(matrix[t])] for t in range(len(names))]
     drawing, facts = _drawing(matrix, names)
     return (
-        "<p>Rows are true classes, columns what was predicted; a colour is the share of its row "
+        "<p>Rows are true classes, columns what was predicted; a color is the share of its row "
         '(<span class="scale right"></span> right, <span class="scale wrong"></span> wrong, 0 to 100%, the small '
         "shares spread out). Point at a cell, or use the arrow keys, for the numbers."
         '<button type="button" class="zoom" hidden>full size</button></p>'
@@ -155,14 +156,14 @@ def _drawing(matrix: NDArray[np.int64], names: list[str]) -> tuple[str, dict[str
 
 
 def _heat(matrix: NDArray[np.int64], shares: NDArray[np.float64]) -> str:
-    """Shares as colours: white to blue where right, white to orange where wrong, grey in rows without a pixel."""
+    """Shares as colors: white to blue where right, white to red where wrong, gray in rows without a pixel."""
     # A root: confusions of a few percent are what one looks for.
     depth = np.sqrt(shares)[:, :, None]
-    right, wrong = np.array([16.0, 78.0, 150.0]), np.array([200.0, 70.0, 0.0])
+    right, wrong = np.array([16.0, 78.0, 150.0]), np.array(WRONG, float)
     inks = np.where(np.eye(len(matrix), dtype=bool)[:, :, None], right, wrong)
-    colours = 255 + (inks - 255) * depth
-    colours[matrix.sum(axis=1) == 0] = 236
-    return data_uri(Image.fromarray(colours.round().astype(np.uint8)), "PNG")
+    colors = 255 + (inks - 255) * depth
+    colors[matrix.sum(axis=1) == 0] = 236
+    return data_uri(Image.fromarray(colors.round().astype(np.uint8)), "PNG")
 
 
 def data_uri(picture: Image.Image, kind: str) -> str:

@@ -14,7 +14,7 @@ from train.report.text import embedded, number
 WIDTH, HEIGHT = 440, 230  # of the drawing, its own units: a phone shows it at about that size
 LEFT, RIGHT, TOP, BOTTOM = 58, 12, 10, 38
 MOST_POINTS = 240  # of a curve: it gets about as many pixels
-# Told apart by lightness and dashes too, for print and for the colour-blind.
+# Told apart by lightness and dashes too, for print and for the color-blind.
 INKS = (
     ("#1f63b5", ""),
     ("#d9630d", "6 3"),
@@ -123,11 +123,11 @@ def figure(chart: Chart, resumed: Sequence[int], last_step: int) -> str:
     drawn, facts = [], []
     legend = ""
     for series, points in zip(chart.series, lines, strict=True):
-        colour, dash = INKS[series.ink % len(INKS)]
+        color, dash = INKS[series.ink % len(INKS)]
         if len(chart.series) > 1 or series.name in ("train", "validation"):
-            legend += _key(series.name, colour, dash)
-        drawn.append(_line(scale, points, colour, dash))
-        facts.append({"name": series.name, "colour": colour, "points": [_packed(place) for place in points]})
+            legend += _key(series.name, color, dash)
+        drawn.append(_line(scale, points, color, dash))
+        facts.append({"name": series.name, "color": color, "points": [_packed(place) for place in points]})
     if chart.best:
         x, y = scale.at(*chart.best)
         drawn.append(f'<circle class="ring" cx="{x:.1f}" cy="{y:.1f}" r="5"><title>best</title></circle>')
@@ -175,7 +175,7 @@ class _Scale:
         return self.x(step), self.y(value)
 
 
-def _line(scale: _Scale, points: Sequence[Place], colour: str, dash: str) -> str:
+def _line(scale: _Scale, points: Sequence[Place], color: str, dash: str) -> str:
     """A line that is broken where a value is missing; dots where there are few points, or one alone.
 
     Around the means of stretches a pale band from the lowest to the highest.
@@ -188,16 +188,16 @@ def _line(scale: _Scale, points: Sequence[Place], colour: str, dash: str) -> str
             pieces[-1].append("{:.1f},{:.1f}".format(*scale.at(place.step, place.value)))
     highs = ["{:.1f},{:.1f}".format(*scale.at(p.step, p.high)) for p in points if p.high is not None]
     lows = ["{:.1f},{:.1f}".format(*scale.at(p.step, p.low)) for p in points if p.low is not None]
-    band = f'<polygon points="{" ".join([*highs, *reversed(lows)])}" fill="{colour}"/>' if highs else ""
-    style = f'stroke="{colour}" stroke-dasharray="{dash}"'
+    band = f'<polygon points="{" ".join([*highs, *reversed(lows)])}" fill="{color}"/>' if highs else ""
+    style = f'stroke="{color}" stroke-dasharray="{dash}"'
     lines = [f'<polyline points="{" ".join(piece)}" {style}/>' for piece in pieces if len(piece) > 1]
     sparse = len(points) <= 30
     dots = [place.split(",") for piece in pieces for place in piece if sparse or len(piece) == 1]
-    return "".join([band, *lines, *(f'<circle cx="{x}" cy="{y}" r="2.4" fill="{colour}"/>' for x, y in dots)])
+    return "".join([band, *lines, *(f'<circle cx="{x}" cy="{y}" r="2.4" fill="{color}"/>' for x, y in dots)])
 
 
-def _key(name: str, colour: str, dash: str) -> str:
-    line = f'<line x1="0" x2="22" y1="4" y2="4" stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"/>'
+def _key(name: str, color: str, dash: str) -> str:
+    line = f'<line x1="0" x2="22" y1="4" y2="4" stroke="{color}" stroke-width="2" stroke-dasharray="{dash}"/>'
     return f'<span class="key"><svg width="22" height="8" aria-hidden="true">{line}</svg>{escape(name)}</span>'
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
 from PIL import Image
 
+from ingest.shards import pictures
+from ingest.shards.wording import count
 from train.report.classes import data_uri, swatch
 from train.report.run import IMAGES, RunRecord
 from train.report.text import percent
 
 _LOWEST = 3  # classes named below an image
-_MOST_LEGEND = 40  # classes of a legend; beyond, the class table shows the colours
 
 
 def images(run: RunRecord) -> str:
@@ -26,19 +28,23 @@ def images(run: RunRecord) -> str:
         return "<p>The run kept no images.</p>"
     return (
         "<p>By their own mIoU: the mean IoU over the classes in their label or prediction. "
-        'Errors: <i class="swatch" style="background:#dc2828"></i>wrong, '
-        '<i class="swatch" style="background:#3c3c3c"></i>right, '
-        '<i class="swatch" style="background:#e0e0c0"></i>ignored.</p>'
+        f"Errors: {_patch(pictures.WRONG)}wrong, {_patch(pictures.RIGHT)}right (dark), "
+        f"{_patch(pictures.IGNORED)}ignored.</p>"
         f"{_legend(run)}{''.join(groups)}"
     )
 
 
+def _patch(color: Sequence[int]) -> str:
+    return '<i class="swatch" style="background:#{:02x}{:02x}{:02x}"></i>'.format(*color)
+
+
 def _legend(run: RunRecord) -> str:
+    """The classes that the images show, and how many they do not."""
     shown = {name for entry in run.images for name in entry.get("iou", {})}
-    named = [name for name in run.palette if name in shown]
-    if len(named) > _MOST_LEGEND:
-        return ""
-    return f'<p class="chips">{"".join(f"<span>{swatch(run, name)}{escape(name)}</span>" for name in named)}</p>'
+    chips = [f"<span>{swatch(run, name)}{escape(name)}</span>" for name in run.palette if name in shown]
+    if missing := len(run.palette) - len(chips):
+        chips.append(f"<span>{count(missing, 'class', 'classes')} not shown</span>")
+    return f'<p class="chips">{"".join(chips)}</p>'
 
 
 def _figure(run: RunRecord, entry: dict[str, Any]) -> str:
@@ -54,7 +60,7 @@ def _figure(run: RunRecord, entry: dict[str, Any]) -> str:
 
 
 def _panels(run: RunRecord, entry: dict[str, Any]) -> str:
-    """The pictures of a strip. Photographs go in as JPEG, flat colours as PNG: each is the smaller one for its kind."""
+    """The pictures of a strip. Photographs go in as JPEG, flat colors as PNG: each is the smaller one for its kind."""
     cells = []
     with Image.open(run.folder / IMAGES / str(entry["picture"])) as strip:
         for title, left, width in entry["columns"]:

@@ -61,7 +61,7 @@ th[aria-sort=descending] button::after{content:" \\2193";color:inherit}
 vertical-align:-1px}
 .trend{width:80px;height:18px;vertical-align:middle}.trend polyline{stroke:var(--accent)}
 .scale{display:inline-block;width:60px;height:11px;border:1px solid var(--line);vertical-align:-1px}
-.right{background:linear-gradient(90deg,#fff,#104e96)}.wrong{background:linear-gradient(90deg,#fff,#c84600)}
+.right{background:linear-gradient(90deg,#fff,#104e96)}.wrong{background:linear-gradient(90deg,#fff,#dc2828)}
 .zoom{margin-left:10px;font:inherit;font-size:13px;padding:1px 10px;cursor:pointer}
 .pair{display:flex;flex-wrap:wrap;gap:0 36px}.pair>*{min-width:0;max-width:100%}.pair h3{margin-top:10px}
 .frame{fill:none;stroke:#8a94a4}tfoot th,tfoot td{border:0;border-top:2px solid #8a94a4;font-weight:600}
@@ -125,7 +125,7 @@ for (const chart of document.querySelectorAll('.chart')) {
     const said = [];
     for (const s of series) {
       const near = s.points.reduce((a, b) => Math.abs(b[0] - step) < Math.abs(a[0] - step) ? b : a);
-      if (near[1] !== null) draw('circle', {cx: x(near[0]), cy: y(near[1]), r: 3.2, fill: s.colour});
+      if (near[1] !== null) draw('circle', {cx: x(near[0]), cy: y(near[1]), r: 3.2, fill: s.color});
       const range = near.length > 2 ? ` (${show(near[2])} to ${show(near[3])})` : '';
       const place = near[0] === step ? '' : ` (at ${near[0].toLocaleString('en')})`;
       said.push(`${s.name} ${show(near[1])}${range}${place}`);
@@ -220,7 +220,7 @@ def page(title: str, header: str, sections: list[tuple[str, str]], footer: str) 
         f'<a href="#{name}">{escape(heading)}</a>' for name, (heading, _) in zip(names, sections, strict=True)
     )
     body = "".join(
-        f'<section id="{name}" aria-labelledby="h-{name}"><h2 id="h-{name}">{escape(heading)}</h2>{content}</section>'
+        f'<section id="{name}" aria-labeledby="h-{name}"><h2 id="h-{name}">{escape(heading)}</h2>{content}</section>'
         for name, (heading, content) in zip(names, sections, strict=True)
     )
     return (

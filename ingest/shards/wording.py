@@ -1,0 +1,17 @@
+"""Counts and shares as people read them: `1 image`, `2 images`, `<0.1%`."""
+
+from __future__ import annotations
+
+
+def share(part: float, whole: float, digits: int = 1) -> str:
+    """A part of a whole: `12.3%`; `-` of nothing, and `<0.1%` where rounding would make something look like nothing."""
+    if not part or not whole:
+        return "-"
+    least = 10**-digits
+    percent = 100 * part / whole
+    return f"<{least:.{digits}f}%" if percent < least else f"{percent:.{digits}f}%"
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """`1 image`, `1,234 images`. plural: where it is not the noun with an s."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
