@@ -16,7 +16,7 @@ from torch import Tensor, nn
 class Logits(NamedTuple):
     """What a net returns in training mode; in eval mode it returns `out` alone."""
 
-    out: Tensor  # [N, K, H, W], H and W the input's
+    out: Tensor  # [N, K, H, W] float32, H and W the input's
     aux: Tensor | None  # the same shape from the auxiliary head; None where the net has none
 
 
@@ -26,6 +26,9 @@ class Net(nn.Module):
     Padding (right and bottom, with zeros, as the convolutions themselves do) instead of letting each strided layer
     round in its own way: every feature cell then stands for the same block of pixels at every size, so upsampling is
     by whole factors and a 97x131 image is registered as exactly as a 96x128 one.
+
+    Logits are upsampled and returned in float32, under autocast too: the gradient of upsampling adds up on a GPU in the
+    number format of its input, and bfloat16 has no digits for that. The losses want float32 in any case.
     """
 
     stride: int  # the sides of what `logits` sees are multiples of this
@@ -35,16 +38,16 @@ class Net(nn.Module):
         raise NotImplementedError
 
     def forward(self, images: Tensor) -> Logits | Tensor:
-        """images [N,C,H,W] float, normalised -> Logits in training, [N,K,H,W] in eval."""
+        """images [N,C,H,W] float, normalized -> Logits in training, [N,K,H,W] float32 in eval."""
         size = images.shape[-2:]
         # rounded up; of positive numbers only: ONNX's integer division truncates
         height, width = ((side + self.stride - 1) // self.stride * self.stride for side in size)
         padded = F.pad(images, (0, width - size[1], 0, height - size[0]))
         out, aux = self.logits(padded)
-        out = _crop(resize_like(out, padded), size)
+        out = _crop(resize_like(out.float(), padded), size)
         if not self.training:
             return out
-        return Logits(out, None if aux is None else _crop(resize_like(aux, padded), size))
+        return Logits(out, None if aux is None else _crop(resize_like(aux.float(), padded), size))
 
 
 def _crop(logits: Tensor, size: Sequence[int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""The pyramid pooling module of PSPNet (arXiv 1612.01105, section 3.2), also on top of UPerNet's FPN."""
+"""The pyramid pooling module of PSPNet (Zhao et al., arXiv 1612.01105), also at the top of UPerNet's pyramid."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nets.blocks import conv_bn_relu
-from nets.net import resize_like, spread_like
+from nets.net import spread_like
 
 
 class PyramidPooling(nn.Module):
@@ -27,7 +27,7 @@ class PyramidPooling(nn.Module):
         pooled = region_means(features, self.bins)
         maps = []
         for bins, branch, means in zip(self.bins, self.branches, pooled, strict=True):
-            maps.append(resize_like(branch(means), features) if bins > 1 else spread_like(branch(means), features))
+            maps.append(spread_cells(branch(means), features) if bins > 1 else spread_like(branch(means), features))
         return torch.cat([features, *maps], dim=1)
 
 
@@ -47,6 +47,31 @@ def region_means(features: Tensor, bins: Sequence[int]) -> list[Tensor]:
         cells = torch.matmul(_averaging(b, height, features), strip.flatten(2))
         means.append(cells.unflatten(2, (b, -1)).permute(0, 3, 1, 2))
     return means
+
+
+def spread_cells(cells: Tensor, other: Tensor) -> Tensor:
+    """cells [N,C,b,b] -> [N,C,h,w], h and w those of `other`: bilinear, as F.interpolate with align_corners=False.
+
+    As two small matrix products. F.interpolate's gradient on a GPU adds up a cell's pixels one by one with atomics,
+    under autocast in bfloat16: with hundreds of pixels per cell the running sum stops growing. Matrix products add in
+    float32. Works in and returns channels-last.
+    """
+    height, width = other.shape[-2:]
+    rows = cells.permute(0, 2, 3, 1)  # [N,b,b,C]
+    # [w, b] @ [N,b,b,C]
+    wide = torch.matmul(_interpolating(width, cells.shape[-1], cells), rows)
+    # [h, b] @ [N, b, w*C]
+    spread = torch.matmul(_interpolating(height, cells.shape[-2], cells), wide.flatten(2))
+    return spread.unflatten(2, (width, -1)).permute(0, 3, 1, 2)
+
+
+def _interpolating(size: int, bins: int, like: Tensor) -> Tensor:
+    """[size, bins]: row i weighs the bins whose centers lie left and right of pixel i's center; at the ends, one."""
+    # in units of 1 / (2 size) of a bin, so that all is exact up to the one division
+    center = (2 * torch.arange(size, device=like.device) + 1) * bins - size
+    center = center.clamp(0, 2 * size * (bins - 1))
+    distance = (center[:, None] - 2 * size * torch.arange(bins, device=like.device)).abs()
+    return (1 - distance / (2 * size)).clamp_min(0).to(like.dtype)
 
 
 def _averaging(bins: int, size: int, like: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from nets.blocks import BilinearDeconv, Double
 from nets.duc import hdc_rates
 from nets.encoders import Encoder
 from nets.net import spread_like
-from nets.ppm import region_means
+from nets.ppm import region_means, spread_cells
 from nets.unpool import max_pool, max_unpool
 
 
@@ -24,6 +24,33 @@ def test_region_means_are_adaptive_pooling(size: tuple[int, int]) -> None:
     features = images(*size, 8)
     for bins, means in zip((1, 2, 3, 6), region_means(features, (1, 2, 3, 6)), strict=True):
         torch.testing.assert_close(means, F.adaptive_avg_pool2d(features, bins))
+
+
+@pytest.mark.parametrize("size", [(6, 6), (13, 17), (64, 65), (5, 2), (90, 1)])
+@pytest.mark.parametrize("bins", [2, 3, 6])
+def test_spreading_cells_is_bilinear_interpolation(bins: int, size: tuple[int, int]) -> None:
+    """To float32's last digits, gradient included; compared with torch's in float64."""
+    cells = images(bins, bins, 8).contiguous(memory_format=torch.channels_last).requires_grad_()
+    exact = cells.detach().double().requires_grad_()
+    ours = spread_cells(cells, images(*size, 1))
+    expected = F.interpolate(exact, size=size, mode="bilinear", align_corners=False)
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(ours.double(), expected, rtol=5e-7, atol=5e-7)
+    weights = images(*size, 8)
+    (grad,) = torch.autograd.grad((ours * weights).sum(), cells)
+    (expected_grad,) = torch.autograd.grad((expected * weights.double()).sum(), exact)
+    torch.testing.assert_close(grad.double(), expected_grad, rtol=1e-5, atol=1e-5)
+
+
+def test_gradient_of_spreading_survives_bfloat16() -> None:
+    """A coherent gradient over a 64x64 map, from 2x2 cells: within bfloat16's rounding of the exact sum."""
+    cells = torch.zeros(1, 8, 2, 2, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        spread = spread_cells(cells, torch.zeros(1, 1, 64, 64))
+    assert spread.dtype == torch.bfloat16
+    spread.backward(torch.full_like(spread, 0.01))
+    assert cells.grad is not None
+    torch.testing.assert_close(cells.grad, torch.full_like(cells.grad, 64 * 64 / 4 * 0.01), rtol=0.01, atol=0)
 
 
 def test_deconvolution_starts_as_bilinear() -> None:

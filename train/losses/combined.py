@@ -14,7 +14,7 @@ from ingest.shards.manifest import IGNORE
 from train.losses import class_weights
 from train.losses.config import LossConfig
 from train.losses.overlap import dice, lovasz_softmax
-from train.losses.pixelwise import cross_entropy, focal
+from train.losses.pixelwise import cross_entropy, focal, log_probabilities
 
 
 class Logits(Protocol):
@@ -95,8 +95,8 @@ class SegmentationLoss(nn.Module):
         logits = logits if logits.dtype == torch.float64 else logits.float()
         if logits.shape[2:] != targets.shape[1:]:  # a head that predicts at its own stride
             logits = F.interpolate(logits, size=targets.shape[1:], mode="bilinear", align_corners=False)
-        log_probs = F.log_softmax(logits, dim=1)  # once, for all terms
         terms = self.config.terms()
+        log_probs = log_probabilities(logits, by_class="lovasz" in terms)  # once, for all terms
         parts = {term: self._term(term, log_probs, targets) for term in terms}
         loss = sum((weight * parts[term] for term, weight in terms.items()), start=log_probs.new_zeros(()))
         return loss, {term: value.detach() for term, value in parts.items()}

@@ -14,6 +14,31 @@ from torch.nn import functional as F
 from ingest.shards.manifest import IGNORE
 from train.losses import ranks
 
+# classes below which torch's CPU softmax along the fastest dimension is slower than one along a plane, copy and all
+FEW_CLASSES = 16
+
+
+def log_probabilities(logits: Tensor, *, by_class: bool = False) -> Tensor:
+    """logits [N,K,H,W] -> log-softmax over K, the same shape.
+
+    Channels-last in memory, as the nets' logits are: torch's log_softmax(dim=1) would first copy them class by class.
+    by_class: keeps that order, for a loss that goes through whole planes, one class after the other. So does a CPU with
+    few classes.
+    """
+    if by_class or (logits.device.type == "cpu" and logits.shape[1] < FEW_CLASSES):
+        return F.log_softmax(logits, dim=1)
+    return F.log_softmax(logits.permute(0, 2, 3, 1), dim=-1).permute(0, 3, 1, 2)
+
+
+def _nll(log_probs: Tensor, targets: Tensor) -> Tensor:
+    """log_probs [N,K,H,W], targets [N,H,W] int64 -> [N,H,W]: -log p_y, 0 where ignored."""
+    rows = log_probs.permute(0, 2, 3, 1)
+    if not rows.is_contiguous():
+        return F.nll_loss(log_probs, targets, ignore_index=IGNORE, reduction="none")
+    # pixel by pixel, without a copy; torch's four-dimensional one takes and returns whole planes
+    flat = F.nll_loss(rows.flatten(0, 2), targets.flatten(), ignore_index=IGNORE, reduction="none")
+    return flat.view(targets.shape)
+
 
 def cross_entropy(
     log_probs: Tensor,
@@ -35,7 +60,7 @@ def cross_entropy(
     log-probabilities, their gradient and that of the logits. `focal` takes 3.1.
     """
     valid = targets != IGNORE
-    nll = F.nll_loss(log_probs, targets, ignore_index=IGNORE, reduction="none")
+    nll = _nll(log_probs, targets)
     weights = _pixel_weights(targets, valid, class_weights, log_probs.dtype)
     loss = nll * weights
     if label_smoothing:
@@ -77,7 +102,7 @@ def focal(
     Lin et al. 2017, equation 5, with a softmax over K classes. alpha: a number, or a tensor [K].
     """
     valid = targets != IGNORE
-    nll = F.nll_loss(log_probs, targets, ignore_index=IGNORE, reduction="none")
+    nll = _nll(log_probs, targets)
     # 1 - p by expm1 keeps its digits where p is near 1; the clamp keeps the slope of x^gamma finite at p = 1
     miss = -torch.expm1(-nll)
     loss = miss.clamp_min(torch.finfo(miss.dtype).tiny) ** gamma * nll
