@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from ingest.datasets import annotated, label_spec
+from ingest.datasets.label_spec import LabelSpec
 from ingest.errors import UserError, nearest
 from ingest.pixels.labels import Color, LabelMap, voc_palette
 from ingest.pixels.rasters import Bands
@@ -16,6 +18,7 @@ from ingest.shards.manifest import IGNORE, Skipped
 from ingest.sources.raw import Pair, RawDataset, choose_splits, pair_up
 from ingest.sources.trees import Tree
 
+_KEYS = ("name", "classes", "palette", "ids", "colors", "ignore", "bands", "range", "splits", "labels")
 SHIPPED = Path(__file__).parent.parent / "specs"
 
 
@@ -30,6 +33,7 @@ class Spec:
     splits: dict[str, tuple[str, str | None]]  # name -> glob of images, glob of labels
     bands: Bands | None
     path: str = field(default="")
+    shapes: LabelSpec | None = None  # `labels`: annotation files that hold shapes, instead of masks
 
 
 def find(src: Path, spec: Spec, splits: Sequence[str] = (), skip_bad: bool = False) -> RawDataset:
@@ -45,12 +49,15 @@ def find(src: Path, spec: Spec, splits: Sequence[str] = (), skip_bad: bool = Fal
 def _pair(tree: Tree, spec: Spec, split: str, skip_bad: bool) -> tuple[list[Pair], list[Skipped]]:
     """Pairs by what the wildcards stand for, never by order."""
     image_glob, label_glob = spec.splits[split]
-    images = _by_text(tree, image_glob)
+    images = _by_text(tree, image_glob) if spec.shapes is None else {name: name for name in tree.match(image_glob)}
     if not images:
         raise UserError(
             f"split {split!r}: no file below {tree.root} matches {image_glob!r} (there are: {tree.describe()}): "
             f"give the right folder, or mend the glob in {spec.path}"
         )
+    if spec.shapes is not None and (label_glob or spec.shapes.files):
+        found = annotated.pair(tree, images, spec.shapes, label_glob or spec.shapes.files, skip_bad)
+        return found.pairs, found.skipped
     labels = None if label_glob is None else _by_text(tree, label_glob)
     return pair_up(tree, images, labels, f"{label_glob!r}", skip_bad)
 
@@ -81,7 +88,12 @@ def load_spec(name_or_path: str) -> Spec:
 
 
 def _check(raw: Any, path: str) -> Spec:
-    _known(raw, ("name", "classes", "palette", "ids", "colors", "ignore", "bands", "range", "splits"), path, "the spec")
+    _known(
+        raw,
+        ("name", "classes", "palette", "ids", "colors", "ignore", "bands", "range", "splits", "labels"),
+        path,
+        "the spec",
+    )
     for key in ("name", "classes", "splits"):
         if not raw.get(key):
             raise UserError(f"{path}: {key!r} is missing; ingest/specs/camvid.yaml is an example")
@@ -99,6 +111,7 @@ def _check(raw: Any, path: str) -> Spec:
         _splits(raw, path),
         _bands(raw, path),
         path,
+        label_spec.check(raw["labels"], classes, path) if "labels" in raw else None,
     )
 
 

@@ -2,46 +2,44 @@
 
 One module a form, `ingest/datasets/<form>.py`, each with a constant `FORM`; `MODULES` below names them. In a spec:
 
-    labels: {form: coco, files: "annotations/train.json"}     # `files` is a glob, relative to SRC
+    labels: {form: coco, files: "annotations/*.json"}     # `files` is a glob, relative to SRC
 
-`ingest folder` pairs `Annotated.labels` with the images; a worker draws each label when it converts the sample.
+A form says how its files look, into which records one file for many images is cut (in the parent process, once), and
+how one record is parsed (in the worker that converts the image). `ingest.datasets.annotated` does the rest: it pairs
+records with images, turns categories into classes, and draws.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
 from ingest.errors import UserError, nearest
-from ingest.pixels.labels import DrawnLabel
-from ingest.shards.manifest import Skipped
+from ingest.pixels.labels import Color
+from ingest.pixels.polygons import Drawing, Ring
 from ingest.sources.archives import Source
 from ingest.sources.trees import Tree
 
 # Modules of this folder that hold a FORM, in the order in which they are asked whether a file is theirs.
-MODULES: tuple[str, ...] = ()
+MODULES: tuple[str, ...] = ("labelme",)
+HEAD = 1 << 16  # bytes of a file that are enough to recognize it
 
 
 @dataclass(frozen=True)
-class Request:
-    """What a form's reader is given."""
+class Record:
+    """What a file for many images says of one of them."""
 
-    tree: Tree
-    files: Sequence[Source]  # the annotation files that the spec's glob matched
-    targets: dict[str, int] | None  # category name -> train id (255: ignore); None: only look, draw nothing
-    background: int = 255  # train id of the pixels outside of all shapes
-    skip_bad: bool = False  # broken annotations are listed in `skipped` instead of raised as UserError
+    image: str  # as the annotation names it: a file name, a path or a URL
+    data: bytes  # for `Form.parse`
 
 
-@dataclass(frozen=True)
-class Annotated:
-    """What a form's reader found."""
-
-    names: list[str]  # all category names, in the form's own order
-    labels: dict[str, DrawnLabel] = field(default_factory=dict)  # image as the annotation names it -> its label
-    notes: list[str] = field(default_factory=list)  # said once to the user, such as how overlaps are drawn
-    skipped: list[Skipped] = field(default_factory=list)
+def _without_suffix(name: str) -> str:
+    return os.path.splitext(name)[0]
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,17 @@ class Form:
     name: str  # as in a spec: `form: coco`
     title: str  # for people: "COCO json"
     looks_like: Callable[[str, bytes], bool]  # (file name, its first 64 KiB) -> is it one of these?
-    read: Callable[[Request], Annotated]
+    parse: Callable[[bytes, str], Drawing]  # (a record, or a file for one image; its name for messages)
+    # A file for many images, cut into records: (file, its name, the attribute that names classes). None: one an image.
+    split: Callable[[bytes, str, str | None], list[Record]] | None = None
+    # One file an image: the image's name without extension, from the file's name.
+    image_of: Callable[[str], str] = _without_suffix
+    # Category names in their order, with the tool's color, from the annotation files or others beside them.
+    categories: Callable[[Tree, Sequence[Source]], dict[str, Color | None]] | None = None
+    smaller_on_top: bool = False  # else: later shapes on earlier ones, as the tool draws them
+    upright: bool = True  # the tool shows pictures as their EXIF tag says, and its coordinates are of that view
+    numbered: bool = False  # categories are numbers that stand for names in a file beside
+    blank: bool = False  # an image without a file of its own shows background only
 
 
 def all_forms() -> dict[str, Form]:
@@ -71,3 +79,37 @@ def get(name: str) -> Form:
 def recognise(name: str, head: bytes) -> Form | None:
     """The form that a file is written in, from its name and first 64 KiB; None for other files."""
     return next((form for form in all_forms().values() if form.looks_like(name, head)), None)
+
+
+@contextlib.contextmanager
+def reading(name: str, where: str, title: str) -> Iterator[None]:
+    """What goes wrong inside is the file's fault: UserError names the file, the object, and what it should be.
+
+    For code that takes a parsed file apart: a missing key, a list in place of a number, and so on.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except KeyError as error:
+        raise UserError(f"{name}: {where} has no {error}: is it whole {title}? Export it again, or mend it") from error
+    except (ArithmeticError, AttributeError, IndexError, RecursionError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{name}: {where} is not as {title} has it ({error}): export it again, or mend or remove it"
+        ) from error
+
+
+def load_json(data: bytes, name: str, title: str) -> Any:
+    """A parsed json file. UserError says where it breaks."""
+    try:
+        return json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError, too
+        raise UserError(f"{name} is broken json ({error}): export it again as {title}, or remove it") from error
+
+
+def ring(points: Any) -> Ring:
+    """[[x, y], ...] as float64 [N, 2]. TypeError or ValueError where it is anything else."""
+    import numpy as np
+
+    array = np.array(points, np.float64)
+    return array.reshape(0, 2) if array.size == 0 else array

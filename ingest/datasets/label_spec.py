@@ -1,0 +1,99 @@
+"""The `labels` section of a spec: which form, where its files are, and how its categories become classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from ingest.datasets import forms
+from ingest.datasets.forms import Form
+from ingest.errors import UserError, nearest
+from ingest.pixels.polygons import Rules
+from ingest.shards.manifest import IGNORE
+
+KEYS = ("form", "files", "map", "ignore", "omit", "others", "background", "attribute", "names")
+_BACKGROUND = ("background", "_background_", "__background__")  # LabelMe writes the second
+
+
+@dataclass(frozen=True)
+class LabelSpec:
+    """`labels`, checked."""
+
+    form: Form
+    files: str | None  # glob of annotation files; a split may name its own
+    rules: Rules
+    attribute: str | None  # VIA, Label Studio: which of several attributes names the class
+    names: str | tuple[str, ...]  # YOLO: the file that names the numbers, or the names; empty: look for the file
+    path: str  # the spec's, for messages
+
+
+def check(raw: Any, classes: Sequence[str], path: str) -> LabelSpec:
+    """Reads the section. Raises UserError naming the key at fault."""
+    if not isinstance(raw, dict) or "form" not in raw:
+        example = "labels: {form: coco, files: annotations.json}"
+        raise UserError(f"{path}: 'labels' must name a form, as in `{example}`{nearest('', forms.all_forms())}")
+    for key in raw:
+        if key not in KEYS:
+            raise UserError(f"{path}: labels has an unknown key {key!r}{nearest(str(key), KEYS)}")
+    others = raw.get("others", "")
+    if others not in ("", "omit", "ignore"):
+        raise UserError(f"{path}: labels: others: {others!r} must be omit or ignore (left out: an error)")
+    form = forms.get(str(raw["form"]))
+    if raw.get("attribute") and form.split is None:
+        raise UserError(f"{path}: labels: attribute: {form.title} has none: leave it out")
+    background = _background(raw, classes, path)
+    ids = _ids(raw, classes, path)
+    for name in _BACKGROUND:
+        ids.setdefault(name, background)
+    ids.setdefault("__ignore__", IGNORE)  # LabelMe's word
+    omit = frozenset(_names(raw, "omit", path))
+    if both := sorted(omit & set(ids)):
+        raise UserError(f"{path}: labels: omit: {both[0]!r} is a class or mapped, too: drop it from one of them")
+    names = raw.get("names") or ()
+    return LabelSpec(
+        form,
+        None if raw.get("files") is None else str(raw["files"]),
+        Rules(ids, background, omit, cast(Literal["", "omit", "ignore"], others)),
+        None if raw.get("attribute") is None else str(raw["attribute"]),
+        tuple(map(str, names)) if isinstance(names, list | tuple) else str(names),
+        path,
+    )
+
+
+def _background(raw: Mapping[str, Any], classes: Sequence[str], path: str) -> int:
+    """The train id of what no shape covers: what `background` says, else the class of that name, else ignored."""
+    given = raw.get("background")
+    if given is None:
+        return next((index for index, name in enumerate(classes) if name.lower() in _BACKGROUND), IGNORE)
+    if given == "ignore":
+        return IGNORE
+    if str(given) not in classes:
+        raise UserError(f"{path}: labels: background: no class {given!r}{nearest(str(given), [*classes, 'ignore'])}")
+    return list(classes).index(str(given))
+
+
+def _ids(raw: Mapping[str, Any], classes: Sequence[str], path: str) -> dict[str, int]:
+    """Category -> train id."""
+    ids = {name: index for index, name in enumerate(classes)}
+    mapped = raw.get("map") or {}
+    if not isinstance(mapped, dict):
+        raise UserError(f"{path}: labels: map must be a mapping of categories to classes, as in {{truck: vehicle}}")
+    for name, target in mapped.items():
+        if str(target) not in classes and target != "ignore":
+            raise UserError(
+                f"{path}: labels: map: {name}: no class {target!r}{nearest(str(target), [*classes, 'ignore'])}"
+            )
+        ids["" if name is None else str(name)] = IGNORE if target == "ignore" else list(classes).index(str(target))
+    for name in _names(raw, "ignore", path):
+        if name in ids and ids[name] != IGNORE:
+            raise UserError(f"{path}: labels: ignore: {name!r} is a class or mapped, too: drop it from one of them")
+        ids[name] = IGNORE
+    return ids
+
+
+def _names(raw: Mapping[str, Any], key: str, path: str) -> list[str]:
+    given = raw.get(key) or []
+    if isinstance(given, dict):
+        raise UserError(f"{path}: labels: {key} must be a list of categories, not {given!r}")
+    return [str(name) for name in (given if isinstance(given, list) else [given])]
