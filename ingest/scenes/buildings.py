@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from ingest.scenes.canvas import Canvas, Part, fill
-from ingest.scenes.facades import facade
+from ingest.scenes.facades import Wall, facade
 from ingest.scenes.kinds import Kind
 from ingest.scenes.street import Lot, Street
 
@@ -68,7 +68,7 @@ def _wall(
     start: np.ndarray,
     end: np.ndarray,
     height: float,
-    colour: np.ndarray,
+    color: np.ndarray,
     style: str,
     kind: Kind,
     normal: np.ndarray,
@@ -89,7 +89,7 @@ def _wall(
     # a wall beside the lens is mostly out of the picture: no finer than the picture could show
     scale = min(scale, float(np.sqrt(5 * (right - left) * (bottom - top) / (length * total))))
     lot_rng = np.random.Generator(np.random.Philox(key=seed))
-    texture = facade(lot_rng, length, total, height, scale, colour, style, light.lamps)
+    texture = facade(lot_rng, Wall(length, total, height, scale, color, style, light.lamps))
     lit = light.on(np.ones(3), normal)
     shown = texture.shape[0] / scale
     plane = camera.plane(start, (end - start) / length, np.array((0.0, 1.0, 0.0)))

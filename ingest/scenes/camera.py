@@ -1,4 +1,4 @@
-"""A pinhole camera above a flat ground. World axes in metres: X right, Y up, Z along the street, ground at Y = 0."""
+"""A pinhole camera above a flat ground. World axes in meters: X right, Y up, Z along the street, ground at Y = 0."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from functools import cached_property
 
 import numpy as np
 
-NEAR = 0.4  # metres: what is closer to the lens is clipped away
+NEAR = 0.4  # meters: what is closer to the lens is clipped away
 
 
 @dataclass(frozen=True)
 class Camera:
-    """Pixel (0, 0) is the centre of the top left pixel, as in OpenCV."""
+    """Pixel (0, 0) is the center of the top left pixel, as in OpenCV."""
 
     height: int  # of the image, pixels
     width: int
     focal: float  # pixels
-    centre: float  # column of the optical axis
+    center: float  # column of the optical axis
     horizon: float  # row of the horizon at the optical axis
-    x: float  # where the lens is, metres right of the street's middle
-    y: float  # metres above the ground
+    x: float  # where the lens is, meters right of the street's middle
+    y: float  # meters above the ground
     yaw: float  # radians, to the right
     roll: float  # radians, clockwise in the picture
 
@@ -34,7 +34,7 @@ class Camera:
     def _lens(self) -> np.ndarray:
         """Camera axes -> homogeneous pixels. (3, 3)"""
         sin, cos = self.focal * np.sin(self.roll), self.focal * np.cos(self.roll)
-        return np.array([[cos, -sin, self.centre], [sin, cos, self.horizon], [0.0, 0.0, 1.0]])
+        return np.array([[cos, -sin, self.center], [sin, cos, self.horizon], [0.0, 0.0, 1.0]])
 
     def to_camera(self, points: np.ndarray) -> np.ndarray:
         """World (N, 3) -> camera axes (N, 3): right, down, forward."""
@@ -68,23 +68,23 @@ class Camera:
         return self._lens @ axes
 
     def distance(self, x: float, z: float) -> float:
-        """Depth of a point on the ground along the optical axis, metres; below NEAR it cannot be seen."""
+        """Depth of a point on the ground along the optical axis, meters; below NEAR it cannot be seen."""
         return (x - self.x) * float(np.sin(self.yaw)) + z * float(np.cos(self.yaw))
 
     def sees(self, x: float, z: float, radius: float) -> bool:
-        """False when all within `radius` metres of a point on the ground is outside the picture for certain."""
+        """False when all within `radius` meters of a point on the ground is outside the picture for certain."""
         sin, cos = float(np.sin(self.yaw)), float(np.cos(self.yaw))
         right, forward = (x - self.x) * cos - z * sin, (x - self.x) * sin + z * cos
         if forward + radius < NEAR:
             return False
         slack = 0.06 * self.width  # for the roll
-        left, over = (-self.centre - slack) / self.focal, (self.width - self.centre + slack) / self.focal
+        left, over = (-self.center - slack) / self.focal, (self.width - self.center + slack) / self.focal
         return left * (forward + radius) - radius < right < over * (forward + radius) + radius
 
     def ground(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Where each pixel's ray meets the ground: X, Z, depth, each (H, W) float32; depth is inf above the horizon."""
         rows, columns = np.mgrid[0 : self.height, 0 : self.width].astype(np.float32)
-        right, down = columns - np.float32(self.centre), rows - np.float32(self.horizon)
+        right, down = columns - np.float32(self.center), rows - np.float32(self.horizon)
         sin, cos = np.float32(np.sin(self.roll)), np.float32(np.cos(self.roll))
         right, down = right * cos + down * sin, -right * sin + down * cos
         with np.errstate(divide="ignore", invalid="ignore"):

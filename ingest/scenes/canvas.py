@@ -22,10 +22,10 @@ _CAPS = np.stack([np.concatenate([np.cos(_HALF), -np.cos(_HALF)]), np.concatenat
 
 @dataclass(frozen=True)
 class Part:
-    """One flat-coloured piece of a thing, in pixels. Overlapping contours cut holes (even-odd)."""
+    """One flat-colored piece of a thing, in pixels. Overlapping contours cut holes (even-odd)."""
 
     contours: list[np.ndarray]  # each (N, 2)
-    colour: np.ndarray  # (3,) RGB 0..255, lit
+    color: np.ndarray  # (3,) RGB 0..255, lit
     solid: bool = True  # False: a detail painted onto the solid parts, which the outline does not follow
 
 
@@ -65,11 +65,11 @@ class Canvas:
             return
         left, top, right, bottom = window
         rgb = np.empty((bottom - top, right - left, 3), np.uint8)
-        rgb[:] = ink(next(part.colour for part in parts if part.solid))
+        rgb[:] = ink(next(part.color for part in parts if part.solid))
         alpha = np.zeros(rgb.shape[:2], np.uint8)
         for part in parts:
             corners = fixed(part.contours, left, top)
-            cv2.fillPoly(rgb, corners, ink(part.colour), cv2.LINE_AA, _SHIFT)
+            cv2.fillPoly(rgb, corners, ink(part.color), cv2.LINE_AA, _SHIFT)
             if part.solid:
                 cv2.fillPoly(alpha, corners, 255, cv2.LINE_AA, _SHIFT)
         high, wide = bottom - top, right - left
@@ -82,7 +82,7 @@ class Canvas:
     def blend(
         self, window: tuple[int, int, int, int], rgb: np.ndarray, alpha: np.ndarray, kind: Kind, depth: float
     ) -> None:
-        """Lays rgb (h, w, 3) over the window by alpha (h, w) 0..1, seen through `depth` metres of haze."""
+        """Lays rgb (h, w, 3) over the window by alpha (h, w) 0..1, seen through `depth` meters of haze."""
         left, top, right, bottom = window
         veil = np.float32(self.light.veil(depth))
         rgb = rgb * (1 - veil) + (self.light.horizon * veil).astype(np.float32)
@@ -94,9 +94,9 @@ class Canvas:
         self.things[top:bottom, left:right][mine] = self._count
 
 
-def ink(colour: np.ndarray) -> list[float]:
-    """A colour as OpenCV takes it. Plain Python: np.clip costs ten times as much on three numbers."""
-    return [min(255.0, max(0.0, value)) for value in colour.tolist()]
+def ink(color: np.ndarray) -> list[float]:
+    """A color as OpenCV takes it. Plain Python: np.clip costs ten times as much on three numbers."""
+    return [min(255.0, max(0.0, value)) for value in color.tolist()]
 
 
 def fixed(contours: list[np.ndarray], left: int = 0, top: int = 0) -> list[np.ndarray]:
@@ -131,7 +131,7 @@ def box(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
 
 
 class Billboard:
-    """Collects the parts of something drawn flat, facing the camera: x metres right, y metres up from (X, Z)."""
+    """Collects the parts of something drawn flat, facing the camera: x meters right, y meters up from (X, Z)."""
 
     def __init__(self, camera: Camera, x: float, z: float, mirror: bool = False) -> None:
         self.depth = camera.distance(x, z)
@@ -144,11 +144,11 @@ class Billboard:
 
     @property
     def scale(self) -> float:
-        """Pixels a metre."""
+        """Pixels a meter."""
         return self._scale
 
     def to_pixels(self, points: np.ndarray) -> np.ndarray:
         return self._foot + points * (self._scale * self._flip, -self._scale)
 
-    def add(self, colour: np.ndarray, *contours: np.ndarray, solid: bool = True) -> None:
-        self.parts.append(Part([self.to_pixels(contour) for contour in contours], np.asarray(colour), solid))
+    def add(self, color: np.ndarray, *contours: np.ndarray, solid: bool = True) -> None:
+        self.parts.append(Part([self.to_pixels(contour) for contour in contours], np.asarray(color), solid))

@@ -31,7 +31,7 @@ def _layouts() -> str:
 
 _HELP = f"""Draws street scenes with exact labels into the new folder DIR.
 
-The embedded data of the demo, the tests and the benchmarks: no download, no licence, and the same bytes for the same
+The embedded data of the demo, the tests and the benchmarks: no download, no license, and the same bytes for the same
 options on every run, whatever the number of workers.
 
 \b

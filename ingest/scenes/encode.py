@@ -12,7 +12,7 @@ from ingest.scenes.kinds import Kind
 
 
 def jpeg(image: np.ndarray, quality: int = 92) -> bytes:
-    """(H, W, 3) uint8 RGB, or (H, W) grey -> baseline JPEG, 4:2:0."""
+    """(H, W, 3) uint8 RGB, or (H, W) gray -> baseline JPEG, 4:2:0."""
     return _save(Image.fromarray(image), "JPEG", quality=quality)
 
 
@@ -54,13 +54,13 @@ def table(ids: dict[Kind, int], other: int) -> np.ndarray:
 
 
 def voc_colormap() -> np.ndarray:
-    """VOC's colour map (256, 3) uint8: the bits of the index, dealt to R, G, B from their highest bit down."""
+    """VOC's color map (256, 3) uint8: the bits of the index, dealt to R, G, B from their highest bit down."""
     index = np.arange(256)
-    colours = np.zeros((256, 3), int)
+    colors = np.zeros((256, 3), int)
     for level in range(8):
         for channel in range(3):
-            colours[:, channel] |= (index >> (3 * level + channel) & 1) << (7 - level)
-    return colours.astype(np.uint8)
+            colors[:, channel] |= (index >> (3 * level + channel) & 1) << (7 - level)
+    return colors.astype(np.uint8)
 
 
 def borders(ids: np.ndarray, things: np.ndarray, width: int) -> np.ndarray:

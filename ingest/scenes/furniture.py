@@ -73,8 +73,8 @@ def traffic_light(canvas: Canvas, light: Light, x: float, z: float, rng: np.rand
     post.add(metal, limb((0, 0), (0, 2.9), 0.08, 0.07))
     canvas.paint(post.parts, Kind.POLE, post.depth, rng, 0.04)
     head.add(light.upright(np.array((28, 30, 30))), box(-0.2, 2.5, 0.2, 3.55))
-    for number, colour in enumerate(((250, 60, 50), (250, 190, 50), (70, 230, 120))):
-        shown = np.array(colour) if number == lit else np.array(colour) * 0.22
+    for number, color in enumerate(((250, 60, 50), (250, 190, 50), (70, 230, 120))):
+        shown = np.array(color) if number == lit else np.array(color) * 0.22
         head.add(shown, disc(0, 3.35 - 0.33 * number, 0.125), solid=False)
     canvas.paint(head.parts, Kind.TRAFFIC_LIGHT, head.depth, rng, 0.02)
 
@@ -95,13 +95,13 @@ def bin_(canvas: Canvas, light: Light, x: float, z: float, rng: np.random.Genera
     """A litter bin, a box or a cabinet."""
     board = Billboard(canvas.camera, x, z)
     tints = ((50, 84, 60), (70, 72, 76), (120, 124, 122), (170, 120, 50), (48, 58, 80))
-    colour = light.upright(np.array(tints[rng.integers(len(tints))]))
+    color = light.upright(np.array(tints[rng.integers(len(tints))]))
     wide, tall = rng.uniform(0.24, 0.5), rng.uniform(0.8, 1.25)
     if not board.visible:
         return
-    board.add(colour, box(-wide, 0, wide, tall))
-    board.add(colour * 1.25, box(-wide, tall - 0.12, wide, tall), solid=False)
-    board.add(colour * 0.5, box(-wide * 0.7, tall - 0.32, wide * 0.7, tall - 0.18), solid=False)
+    board.add(color, box(-wide, 0, wide, tall))
+    board.add(color * 1.25, box(-wide, tall - 0.12, wide, tall), solid=False)
+    board.add(color * 0.5, box(-wide * 0.7, tall - 0.32, wide * 0.7, tall - 0.18), solid=False)
     canvas.paint(board.parts, Kind.BIN, board.depth, rng, 0.08)
 
 
@@ -146,7 +146,7 @@ def barrier(canvas: Canvas, light: Light, x: float, z0: float, z1: float, wall: 
     stone = np.array(((150, 142, 130), (158, 100, 80), (176, 172, 164))[rng.integers(3)])
     paint = np.array(((214, 212, 206), (110, 84, 60), (52, 56, 54))[rng.integers(3)])
     normal, depth = np.array((-np.sign(x), 0.0, 0.0)), max(camera.distance(x, (z0 + z1) / 2), 1)
-    colour = light.on(stone if wall else paint, normal)
+    color = light.on(stone if wall else paint, normal)
     parts = []
 
     def quad(a: float, b: float, low: float, high: float, tint: np.ndarray, solid: bool = True) -> None:
@@ -155,13 +155,13 @@ def barrier(canvas: Canvas, light: Light, x: float, z0: float, z1: float, wall: 
             parts.append(Part([polygon], tint, solid))
 
     if wall:
-        quad(z0, z1, 0, tall, colour)
-        quad(z0, z1, tall - 0.12, tall, colour * 1.2, False)
+        quad(z0, z1, 0, tall, color)
+        quad(z0, z1, tall - 0.12, tall, color * 1.2, False)
         for joint in np.arange(z0, z1, 1.1):
-            quad(joint, joint + 0.05, 0, tall - 0.12, colour * 0.8, False)
+            quad(joint, joint + 0.05, 0, tall - 0.12, color * 0.8, False)
     else:
-        quad(z0, z1, 0.3, 0.4, colour)
-        quad(z0, z1, tall - 0.3, tall - 0.2, colour)
+        quad(z0, z1, 0.3, 0.4, color)
+        quad(z0, z1, tall - 0.3, tall - 0.2, color)
         for picket in np.arange(z0, z1, 0.22 if depth < 25 else 0.5):
-            quad(picket, picket + 0.12, 0.05, tall, colour * rng.uniform(0.9, 1.05))
+            quad(picket, picket + 0.12, 0.05, tall, color * rng.uniform(0.9, 1.05))
     canvas.paint(parts, Kind.WALL if wall else Kind.FENCE, depth, rng, 0.1)

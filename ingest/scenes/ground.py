@@ -1,4 +1,4 @@
-"""Road, pavement and yards: every pixel below the horizon is traced to the ground and coloured there."""
+"""Road, pavement and yards: every pixel below the horizon is traced to the ground and colored there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ingest.scenes.canvas import Canvas, fill
 from ingest.scenes.kinds import Kind
 from ingest.scenes.street import Street
 
-_GREY = np.array((1.0, 1.0, 1.02))
+_GRAY = np.array((1.0, 1.0, 1.02))
 
 
 def ground(canvas: Canvas, street: Street, shadow: np.ndarray, rng: np.random.Generator) -> None:
@@ -26,7 +26,7 @@ def ground(canvas: Canvas, street: Street, shadow: np.ndarray, rng: np.random.Ge
     depth = np.where(seen, depth, 900).astype(np.float32)
     x = np.where(seen, x - street.curve * np.square(np.clip(z, 0, 150)), 0).astype(np.float32)
     z = np.where(seen, z, 900).astype(np.float32)
-    across = depth / np.float32(camera.focal)  # metres a pixel covers
+    across = depth / np.float32(camera.focal)  # meters a pixel covers
     along = depth * depth / np.float32(camera.focal * camera.y)
 
     road = _between(x, -street.road, street.road, across)
@@ -83,15 +83,15 @@ def _between(value: np.ndarray, low: float, high: float, footprint: np.ndarray) 
     return np.clip((value - low) / footprint + 0.5, 0, 1) * np.clip((high - value) / footprint + 0.5, 0, 1)
 
 
-def _texture(name: str, x: np.ndarray, z: np.ndarray, per_metre: float, fine: np.ndarray, shift: np.ndarray):
+def _texture(name: str, x: np.ndarray, z: np.ndarray, per_meter: float, fine: np.ndarray, shift: np.ndarray):
     """Noise fixed to the ground, fading where a pixel covers more than the noise can show."""
-    fade = np.clip(1.5 / (per_metre * fine), 0, 1)
-    return noise.at(name, x * per_metre + shift[0], z * per_metre + shift[1]) * fade
+    fade = np.clip(1.5 / (per_meter * fine), 0, 1)
+    return noise.at(name, x * per_meter + shift[0], z * per_meter + shift[1]) * fade
 
 
 def _asphalt(street: Street, x, z, across, along, rng: np.random.Generator) -> np.ndarray:
     shift = rng.uniform(0, noise.SIDE, 2)
-    base = rng.uniform(78, 150) * (_GREY + rng.normal(0, 0.02, 3))
+    base = rng.uniform(78, 150) * (_GRAY + rng.normal(0, 0.02, 3))
     tone = 1 + 0.10 * _texture("grain", x, z, 22, along, shift) + 0.07 * _texture("stain", x, z, 5, along * 0.3, shift)
     if across.min() < 0.006:  # large pictures show the single stones
         tone += 0.09 * _texture("grain", x, z, 90, along, shift)

@@ -14,11 +14,11 @@ def bonnet(canvas: Canvas, rng: np.random.Generator) -> None:
     """The front of the camera's own car along the lower edge."""
     height, width = canvas.kinds.shape
     rise, paint = rng.uniform(0.05, 0.13) * height, np.array((60, 62, 68)) * rng.uniform(0.4, 2.4)
-    colour = canvas.light.on(paint, np.array((0.0, 1.0, 0.0)))
-    centre = width * rng.uniform(0.4, 0.6)
-    dome = CIRCLE * (0.66 * width, 1.6 * rise) + (centre, height + 0.6 * rise)
-    glint = CIRCLE * (0.5 * width, 0.5 * rise) + (centre, height - 0.25 * rise)
-    parts = [Part([dome], colour), Part([glint], colour * 0.6 + canvas.light.horizon * 0.4, False)]
+    color = canvas.light.on(paint, np.array((0.0, 1.0, 0.0)))
+    center = width * rng.uniform(0.4, 0.6)
+    dome = CIRCLE * (0.66 * width, 1.6 * rise) + (center, height + 0.6 * rise)
+    glint = CIRCLE * (0.5 * width, 0.5 * rise) + (center, height - 0.25 * rise)
+    parts = [Part([dome], color), Part([glint], color * 0.6 + canvas.light.horizon * 0.4, False)]
     canvas.paint(parts, Kind.BONNET, 0.5, rng, 0.02)
 
 

@@ -1,4 +1,4 @@
-"""The hour and the weather: sun, sky light, haze. Every surface's colour passes through here."""
+"""The hour and the weather: sun, sky light, haze. Every surface's color passes through here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# name -> share of scenes, zenith, horizon, sun colour, ambient colour, sun height range in degrees, haze per metre
+# name -> share of scenes, zenith, horizon, sun color, ambient color, sun height range in degrees, haze per meter
 _HOURS: dict[str, tuple[float, tuple, tuple, tuple, tuple, tuple, tuple]] = {
     "noon": (0.34, (62, 118, 196), (178, 208, 236), (0.78, 0.75, 0.68), (0.42, 0.45, 0.50), (38, 65), (0.001, 0.005)),
     "afternoon": (
@@ -26,26 +26,26 @@ _HOURS: dict[str, tuple[float, tuple, tuple, tuple, tuple, tuple, tuple]] = {
 
 @dataclass(frozen=True)
 class Light:
-    """Colours are RGB; factors multiply a surface's own colour."""
+    """Colors are RGB; factors multiply a surface's own color."""
 
     hour: str
     zenith: np.ndarray  # (3,) 0..255
-    horizon: np.ndarray  # (3,) 0..255, also the haze's colour
+    horizon: np.ndarray  # (3,) 0..255, also the haze's color
     sun: np.ndarray  # (3,) factor on a surface that faces the sun
     ambient: np.ndarray  # (3,) factor everywhere
     direction: np.ndarray  # (3,) unit vector towards the sun
-    haze: float  # per metre
+    haze: float  # per meter
 
-    def on(self, colour: np.ndarray, normal: np.ndarray) -> np.ndarray:
-        """The colour (3,) of a lit surface with that unit normal (3,)."""
-        return np.asarray(colour) * (self.ambient + self.sun * max(0.0, float(self.direction @ normal)))
+    def on(self, color: np.ndarray, normal: np.ndarray) -> np.ndarray:
+        """The color (3,) of a lit surface with that unit normal (3,)."""
+        return np.asarray(color) * (self.ambient + self.sun * max(0.0, float(self.direction @ normal)))
 
-    def upright(self, colour: np.ndarray) -> np.ndarray:
-        """The colour of something round that stands, such as a person or a pole: its lit side faces the sun."""
-        return np.asarray(colour) * (self.ambient + self.sun * 0.55)
+    def upright(self, color: np.ndarray) -> np.ndarray:
+        """The color of something round that stands, such as a person or a pole: its lit side faces the sun."""
+        return np.asarray(color) * (self.ambient + self.sun * 0.55)
 
     def veil(self, distance: float | np.ndarray) -> np.ndarray:
-        """How much of the haze's colour covers what is that far away, 0..1."""
+        """How much of the haze's color covers what is that far away, 0..1."""
         return 1 - np.exp(-self.haze * np.asarray(distance, np.float32))
 
     @property

@@ -55,8 +55,8 @@ def pedestrian(canvas: Canvas, light: Light, x: float, z: float, rng: np.random.
         board.add(legs * shade, limb((0.06 * sign, hip), knee, 0.1 * k, 0.075 * k))
         board.add(legs * shade, limb(knee, foot, 0.075 * k, 0.05 * k))
         board.add(light.upright(np.array((34, 30, 28))), limb(foot, (foot[0] + 0.1, 0.04), 0.05, 0.04))
-    arm_colours = ((-1, 0.78),) if side else ((-1, 0.9), (1, 0.95))
-    for sign, shade in arm_colours:
+    arm_colors = ((-1, 0.78),) if side else ((-1, 0.9), (1, 0.95))
+    for sign, shade in arm_colors:
         elbow = (sign * (wide + 0.06) + swing * sign, 1.12 * k)
         hand = (elbow[0] + 0.05 * sign + swing * 0.5, 0.86 * k)
         board.add(coat * shade, limb((sign * wide * 0.8, shoulder - 0.05), elbow, 0.07 * k, 0.06 * k))

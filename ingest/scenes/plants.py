@@ -98,10 +98,10 @@ def pot_plant(canvas: Canvas, light: Light, x: float, z: float, rng: np.random.G
 def _foliage(
     canvas: Canvas, light: Light, board: Billboard, blobs: list, leaf: np.ndarray, kind: Kind, rng: np.random.Generator
 ) -> None:
-    """Leaves inside the union of blobs (x, y, rx, ry in metres), brighter towards the sun, with a ragged edge."""
+    """Leaves inside the union of blobs (x, y, rx, ry in meters), brighter towards the sun, with a ragged edge."""
     spots = np.array(blobs)
-    centres, radii = board.to_pixels(spots[:, :2]), spots[:, 2:] * board.scale
-    window = canvas.window([centres - radii, centres + radii], margin=3 + int(0.3 * radii.max()))
+    centers, radii = board.to_pixels(spots[:, :2]), spots[:, 2:] * board.scale
+    window = canvas.window([centers - radii, centers + radii], margin=3 + int(0.3 * radii.max()))
     if window is None:
         return
     left, top, right, bottom = window
@@ -112,7 +112,7 @@ def _foliage(
     body, tone = np.zeros(small[::-1], np.uint8), np.full(small[::-1], 78, np.uint8)
     sunny = light.direction[0] * math.cos(canvas.camera.yaw) - light.direction[2] * math.sin(canvas.camera.yaw)
     size = float(radii[:, 0].max()) * ratio
-    fixed = np.round((centres - np.array((left, top))) * (16 * ratio)).astype(int).tolist()
+    fixed = np.round((centers - np.array((left, top))) * (16 * ratio)).astype(int).tolist()
     spans = np.round(radii * (16 * ratio)).astype(int).tolist()
     shift = (round(16 * 0.22 * sunny * size), round(-16 * 0.25 * size))
     tones = rng.integers((78, 128), (122, 192), (len(blobs), 2)).tolist()

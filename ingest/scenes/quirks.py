@@ -1,4 +1,4 @@
-"""What real datasets do that a loader must survive: grey, rotated, CMYK and progressive JPEGs, masks that say nothing.
+"""What real datasets do that a loader must survive: gray, rotated, CMYK and progressive JPEGs, masks that say nothing.
 
 Each split's scenes 1 to 5 carry one quirk each; all others are plain, so that a twin's bulk stays fit for measuring.
 """
@@ -10,7 +10,7 @@ import io
 import numpy as np
 from PIL import Image
 
-GREY, ROTATED, CMYK, PROGRESSIVE, BLANK_LABEL = range(1, 6)  # the scene's index in its split
+GRAY, ROTATED, CMYK, PROGRESSIVE, BLANK_LABEL = range(1, 6)  # the scene's index in its split
 _ORIENTATION = 0x0112  # EXIF tag
 
 
@@ -18,11 +18,11 @@ def jpeg(image: np.ndarray, index: int, quality: int = 92) -> bytes:
     """(H, W, 3) uint8 RGB -> JPEG, in the form that scene `index` of a split has.
 
     A rotated one stores its pixels a quarter turn off (W x H) and says so in EXIF orientation 6; upright it fits its
-    mask. The grey one has a single channel.
+    mask. The gray one has a single channel.
     """
     picture = Image.fromarray(image)
     options: dict[str, object] = {}
-    if index == GREY:
+    if index == GRAY:
         picture = picture.convert("L")
     elif index == ROTATED:
         exif = Image.Exif()

@@ -53,7 +53,7 @@ def _camera(road: street.Street, height: int, width: int, rng: np.random.Generat
     if place < 0.16:  # on the pavement
         side = int(rng.choice([-1, 1]))
         x, y = side * (road.road + rng.uniform(0.5, 1.2)), rng.uniform(1.4, 1.8)
-    elif place < 0.32:  # from a bus or a lorry
+    elif place < 0.32:  # from a bus or a truck
         y = rng.uniform(2.2, 4.0)
     elif place < 0.5:
         x = rng.normal(0, 1.0)
@@ -62,7 +62,7 @@ def _camera(road: street.Street, height: int, width: int, rng: np.random.Generat
         height=height,
         width=width,
         focal=height * float(rng.uniform(0.85, 1.35)),
-        centre=width * float(rng.uniform(0.44, 0.56)),
+        center=width * float(rng.uniform(0.44, 0.56)),
         horizon=height * float(rng.uniform(0.36, 0.56)),
         x=float(x),
         y=float(y),

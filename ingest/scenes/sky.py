@@ -23,7 +23,7 @@ def sky(canvas: Canvas, rng: np.random.Generator) -> None:
     top = int(np.clip(camera.horizon + 0.05 * height, 1, height))
     # a cloud deck seen from below: the nearer to the horizon, the smaller
     lift = 1 / np.maximum((camera.horizon - rows[:top]) / camera.focal, 0.04)
-    columns = (np.arange(width, dtype=np.float32) - camera.centre) / camera.focal
+    columns = (np.arange(width, dtype=np.float32) - camera.center) / camera.focal
     scale, offset = rng.uniform(25, 60), rng.uniform(0, noise.SIDE, 2)
     deck = noise.at(
         "cloud",
@@ -53,24 +53,24 @@ def far(canvas: Canvas, rng: np.random.Generator) -> None:
     """Hills, then the skyline: closes the view where the street ends."""
     camera, light = canvas.camera, canvas.light
     height, width = canvas.kinds.shape
-    unit = camera.focal / 100  # pixels of a metre at 100 m
+    unit = camera.focal / 100  # pixels of a meter at 100 m
     if rng.random() < 0.45:
         xs = np.linspace(-0.1 * width, 1.1 * width, 60)
         phases, waves = rng.uniform(0, 6.3, 4), rng.uniform(0.5, 5, 4)
         ridge = sum(
             np.sin(xs / width * wave * 3 + phase) / (1 + wave) for wave, phase in zip(waves, phases, strict=True)
         )
-        line = camera.horizon + (xs - camera.centre) * np.tan(camera.roll) - (1.1 + ridge) * rng.uniform(2, 9) * unit
+        line = camera.horizon + (xs - camera.center) * np.tan(camera.roll) - (1.1 + ridge) * rng.uniform(2, 9) * unit
         shape = np.concatenate([np.stack([xs, line], 1), [(1.1 * width, height), (-0.1 * width, height)]])
-        colour = light.upright(np.array((78, 98, 70)) * rng.uniform(0.7, 1.2))
-        canvas.paint([Part([shape], colour)], Kind.HILL, rng.uniform(120, 260), rng, 0.12)
+        color = light.upright(np.array((78, 98, 70)) * rng.uniform(0.7, 1.2))
+        canvas.paint([Part([shape], color)], Kind.HILL, rng.uniform(120, 260), rng, 0.12)
     density, tallest = rng.uniform(0.3, 1.2), rng.choice([14.0, 26.0, 60.0], p=[0.45, 0.35, 0.2])
     count = int(22 * density * max(1.0, width / height))
     for _ in range(count):
         parts: list[Part]
         wide, high = rng.uniform(5, 16) * unit, rng.uniform(0.35, 1) * tallest * unit
         left = rng.uniform(-0.05, 1.05) * width
-        ground = camera.horizon + (left - camera.centre) * np.tan(camera.roll) + 0.03 * height
+        ground = camera.horizon + (left - camera.center) * np.tan(camera.roll) + 0.03 * height
         tone, style = rng.normal(0, 14, 3), rng.random()
         base = np.array(((150, 146, 140), (168, 120, 98), (120, 130, 146))[int(style * 3)]) + tone
         leafy = rng.random() < 0.35
@@ -82,7 +82,7 @@ def far(canvas: Canvas, rng: np.random.Generator) -> None:
             ]
             parts = [Part([ring], light.upright(np.array((58, 84, 44)) + tone * 0.5)) for ring in rings]
             canvas.paint(
-                [*parts, Part([box(left - wide, ground - 2 * unit, left + wide, ground)], parts[0].colour)],
+                [*parts, Part([box(left - wide, ground - 2 * unit, left + wide, ground)], parts[0].color)],
                 Kind.TREE,
                 distance,
                 rng,
@@ -104,18 +104,18 @@ def flyers(canvas: Canvas, rng: np.random.Generator) -> None:
         for _ in range(rng.integers(1, 5)):
             x, y = rng.uniform(0, 1) * camera.width, camera.horizon * rng.uniform(0.05, 0.6)
             span, lift = camera.focal * rng.uniform(0.008, 0.03), rng.uniform(-0.5, 0.6)
-            colour = light.upright(np.array((60, 58, 60)) * rng.uniform(0.6, 2.2))
-            parts = [Part([disc(x, y, span * 0.32, span * 0.13)], colour)]
+            color = light.upright(np.array((60, 58, 60)) * rng.uniform(0.6, 2.2))
+            parts = [Part([disc(x, y, span * 0.32, span * 0.13)], color)]
             parts += [
-                Part([limb((x, y), (x + side * span, y - lift * span), span * 0.13, span * 0.03)], colour)
+                Part([limb((x, y), (x + side * span, y - lift * span), span * 0.13, span * 0.03)], color)
                 for side in (-1, 1)
             ]
             canvas.paint(parts, Kind.BIRD, 30, rng, 0.1)
     if rng.random() < 0.05:
         x, y = rng.uniform(0.1, 0.9) * camera.width, camera.horizon * rng.uniform(0.08, 0.5)
         size, face = camera.focal * rng.uniform(0.03, 0.08), rng.choice([-1, 1])
-        grey, dark = light.upright(np.array((214, 216, 222))), light.upright(np.array((120, 126, 140)))
-        parts = [Part([limb((x - face * size, y), (x + face * size, y), size * 0.09, size * 0.12)], grey)]
+        gray, dark = light.upright(np.array((214, 216, 222))), light.upright(np.array((120, 126, 140)))
+        parts = [Part([limb((x - face * size, y), (x + face * size, y), size * 0.09, size * 0.12)], gray)]
         tail = np.array([(-0.98, 0), (-0.75, 0), (-0.9, -0.34), (-1.06, -0.34)]) * (size * face, size) + (x, y)
         wing = np.array([(0.25, 0), (-0.1, 0), (-0.55, 0.34), (-0.4, 0.34)]) * (size * face, size) + (x, y)
         parts += [Part([tail], dark), Part([wing], dark)]

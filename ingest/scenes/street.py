@@ -1,4 +1,4 @@
-"""The plan of one street: where road, pavements, lots and crossings lie. Metres, seen from above."""
+"""The plan of one street: where road, pavements, lots and crossings lie. Meters, seen from above."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Lot:
     depth: float  # away from the street
     height: float  # of the wall
     detached: bool
-    hidden_end: bool  # the end towards the camera is behind the nearer neighbour
+    hidden_end: bool  # the end towards the camera is behind the nearer neighbor
     seed: int
 
 

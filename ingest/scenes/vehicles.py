@@ -1,4 +1,4 @@
-"""Cars, vans, lorries, buses and trams: a side profile extruded to its width, with glass, wheels and lamps."""
+"""Cars, vans, trucks, buses and trams: a side profile extruded to its width, with glass, wheels and lamps."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TURN = np.linspace(0, 2 * np.pi, 20, endpoint=False)
 
 Profile = tuple[tuple[float, float], ...]
 
-# side profiles, (along, up) in metres, from the rear foot over the top to the front foot
+# side profiles, (along, up) in meters, from the rear foot over the top to the front foot
 _CARS = (  # body, cabin
     (  # saloon
         ((-2.2, 0.28), (-2.22, 0.7), (-2.1, 0.95), (1.0, 0.93), (1.95, 0.76), (2.2, 0.58), (2.2, 0.28)),
@@ -88,7 +88,7 @@ class _Builder:
         self.lens = [float(v) for v in (delta[0] * sin + delta[2] * cos, delta[0] * cos - delta[2] * sin, delta[1])]
 
     def face(
-        self, points: np.ndarray, normal: tuple[float, float, float], colour: np.ndarray, solid: bool = True
+        self, points: np.ndarray, normal: tuple[float, float, float], color: np.ndarray, solid: bool = True
     ) -> None:
         """points (N, 3) in vehicle axes (along, right, up); drawn only when it faces the lens."""
         first = points[0].tolist()
@@ -96,9 +96,9 @@ class _Builder:
             return
         polygon = self.camera.polygon(points @ self._turn + self._place)
         if polygon is not None:
-            self.parts.append(Part([polygon], self.light.on(colour, self.pose.turn(*normal)), solid))
+            self.parts.append(Part([polygon], self.light.on(color, self.pose.turn(*normal)), solid))
 
-    def prism(self, profile: Profile, width: float, top_width: float, colour: np.ndarray) -> None:
+    def prism(self, profile: Profile, width: float, top_width: float, color: np.ndarray) -> None:
         """A profile extruded; narrower at its top points."""
         middle = (sum(z for z, _ in profile) / len(profile), sum(y for _, y in profile) / len(profile))
         high = max(y for _, y in profile) - 0.12
@@ -113,23 +113,23 @@ class _Builder:
             if out[0] * (self.lens[0] - z0) + out[1] * (self.lens[2] - y0) > 0:
                 a, b = half[here], half[there]
                 quad = np.array([(z0, -a, y0), (z1, -b, y1), (z1, b, y1), (z0, a, y0)])
-                self.face(quad, (out[0], 0.0, out[1]), colour)
+                self.face(quad, (out[0], 0.0, out[1]), color)
         for side in (-1, 1):
             outline = np.array([(z, side * wide, y) for (z, y), wide in zip(profile, half, strict=True)])
-            self.face(outline, (0.0, side * 0.97, 0.2), colour)
+            self.face(outline, (0.0, side * 0.97, 0.2), color)
 
-    def on_side(self, shape: np.ndarray, width: float, colour: np.ndarray, solid: bool = False) -> None:
+    def on_side(self, shape: np.ndarray, width: float, color: np.ndarray, solid: bool = False) -> None:
         """A shape (N, 2) of (along, up) on the side of the vehicle that can be seen."""
         side = math.copysign(1.0, self.lens[1])
         points = np.empty((len(shape), 3))
         points[:, 0], points[:, 1], points[:, 2] = shape[:, 0], side * width / 2, shape[:, 1]
-        self.face(points, (0.0, side, 0.0), colour, solid)
+        self.face(points, (0.0, side, 0.0), color, solid)
 
-    def on_end(self, along: float, x0: float, y0: float, x1: float, y1: float, colour: np.ndarray) -> None:
+    def on_end(self, along: float, x0: float, y0: float, x1: float, y1: float, color: np.ndarray) -> None:
         """A rectangle on the front (along > 0) or rear."""
         if (self.lens[0] - along) * along > 0:
             points = np.array([(along, x0, y0), (along, x1, y0), (along, x1, y1), (along, x0, y1)])
-            self.face(points, (math.copysign(1.0, along), 0.0, 0.0), colour, False)
+            self.face(points, (math.copysign(1.0, along), 0.0, 0.0), color, False)
 
     def wheels(self, places: Sequence[float], radius: float, width: float) -> None:
         tyre, hub = np.array((26, 26, 28)), np.array((140, 142, 146))
@@ -145,7 +145,7 @@ def _rect(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
 
 
 def size_of(kind: Kind) -> tuple[float, float, float]:
-    """Length, width, height in metres, for shadows and spacing."""
+    """Length, width, height in meters, for shadows and spacing."""
     return {
         Kind.CAR: (4.3, 1.78, 1.45),
         Kind.VAN: (5.2, 2.0, 2.2),

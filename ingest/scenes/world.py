@@ -22,7 +22,7 @@ class Thing:
 
     x: float
     z: float
-    radius: float  # metres around (x, z) that its picture can reach, for leaving out what is not in view
+    radius: float  # meters around (x, z) that its picture can reach, for leaving out what is not in view
     paint: Callable[[Canvas, Light, np.random.Generator], None]
     shadow: Shadow
     order: float | None = None  # the Z it is sorted by, where that is not `z`

@@ -82,9 +82,9 @@ def test_labels_are_where_things_were_drawn():
     contrasts = []
     for index in range(8):
         drawn = scene(0, index, 192, 256)
-        grey = drawn.image.astype(float).mean(2)
+        gray = drawn.image.astype(float).mean(2)
         across = drawn.kinds[:, 1:] != drawn.kinds[:, :-1]
-        step = np.abs(np.diff(grey, axis=1))
+        step = np.abs(np.diff(gray, axis=1))
         contrasts.append(step[across].mean() / step[~across].mean())
     assert min(contrasts) > 1.5
 
@@ -115,20 +115,20 @@ def test_every_kind_is_drawn_somewhere():
     pytest.fail(f"300 scenes without {sorted(kind.name for kind in missing)}")
 
 
-def test_colour_alone_does_not_tell_the_classes(drawn: Path):
-    """A per-pixel colour classifier must stay far below what a net can reach."""
+def test_color_alone_does_not_tell_the_classes(drawn: Path):
+    """A per-pixel color classifier must stay far below what a net can reach."""
 
     def pixels(split: str) -> tuple[np.ndarray, np.ndarray]:
         masks = [np.asarray(Image.open(path)).ravel() for path in sorted((drawn / "labels" / split).iterdir())]
         images = [np.asarray(Image.open(path)).reshape(-1, 3) for path in sorted((drawn / "images" / split).iterdir())]
-        colours, ids = np.concatenate(images).astype(int) // 32, np.concatenate(masks)
-        return (colours @ np.array([64, 8, 1]))[ids != 255], ids[ids != 255]
+        colors, ids = np.concatenate(images).astype(int) // 32, np.concatenate(masks)
+        return (colors @ np.array([64, 8, 1]))[ids != 255], ids[ids != 255]
 
-    colours, ids = pixels("train")
+    colors, ids = pixels("train")
     votes = np.zeros((512, len(CLASSES)), np.int64)
-    np.add.at(votes, (colours, ids), 1)
-    colours, ids = pixels("val")
-    guess = votes.argmax(1)[colours]
+    np.add.at(votes, (colors, ids), 1)
+    colors, ids = pixels("val")
+    guess = votes.argmax(1)[colors]
     hits = [((guess == k) & (ids == k)).sum() / max(((guess == k) | (ids == k)).sum(), 1) for k in range(len(CLASSES))]
     assert np.mean(hits) < 0.4
 

@@ -226,7 +226,7 @@ def test_quirks(twin: Callable[..., Path], layout: str):
             return image.mode, image.getexif().get(0x0112, 1), bool(image.info.get("progressive"))
 
     assert facts(0) == ("RGB", 1, False)
-    assert facts(quirks.GREY)[0] == "L"
+    assert facts(quirks.GRAY)[0] == "L"
     assert facts(quirks.ROTATED) == ("RGB", 6, False)
     assert facts(quirks.CMYK)[0] == "CMYK"
     assert facts(quirks.PROGRESSIVE)[2]

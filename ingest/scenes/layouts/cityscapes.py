@@ -16,7 +16,7 @@ from ingest.scenes.layouts.layout import Archive, File, Job, Layout
 from ingest.scenes.render import Scene
 
 UNLABELED, EGO_VEHICLE, OUT_OF_ROI = 0, 1, 3
-# id -> name and colour of those that are drawn
+# id -> name and color of those that are drawn
 LABELS: dict[int, tuple[str, tuple[int, int, int], tuple[Kind, ...]]] = {
     1: ("ego vehicle", (0, 0, 0), (Kind.BONNET,)),
     3: ("out of roi", (0, 0, 0), ()),
@@ -68,7 +68,7 @@ def label_ids(drawn: Scene) -> np.ndarray:
 
 
 def coarse(ids: np.ndarray) -> np.ndarray:
-    """As if drawn in a few minutes: the inside of large regions, the rest unlabelled."""
+    """As if drawn in a few minutes: the inside of large regions, the rest unlabeled."""
     reach = max(1, round(ids.shape[0] / 60))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     out = np.zeros_like(ids)
@@ -80,25 +80,25 @@ def coarse(ids: np.ndarray) -> np.ndarray:
 
 
 def _ground_truth(ids: np.ndarray, things: np.ndarray, folder: str, name: str, kind: str) -> list[File]:
-    """The four files of one picture: label ids, instance ids, colours, polygons."""
+    """The four files of one picture: label ids, instance ids, colors, polygons."""
     height, width = ids.shape
     instances = ids.astype(np.uint16)
     for label in (24, 25, 26, 27, 28, 31, 32, 33):
         mine = ids == label
         for number, thing in enumerate(np.unique(things[mine])):
             instances[mine & (things == thing)] = label * 1000 + number
-    colours = np.zeros((256, 4), np.uint8)
-    colours[:, 3] = 255
+    colors = np.zeros((256, 4), np.uint8)
+    colors[:, 3] = 255
     objects = []
-    for label, (title, colour, _) in LABELS.items():
-        colours[label, :3] = colour
+    for label, (title, color, _) in LABELS.items():
+        colors[label, :3] = color
         rings, _ = cv2.findContours((ids == label).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
         objects += [{"label": title, "polygon": ring[:, 0].tolist()} for ring in rings if len(ring) > 3]
     polygons = json.dumps({"imgHeight": height, "imgWidth": width, "objects": objects})
     return [
         (f"{folder}/{name}_{kind}_labelIds.png", encode.png(ids)),
         (f"{folder}/{name}_{kind}_instanceIds.png", encode.png(instances)),
-        (f"{folder}/{name}_{kind}_color.png", encode.png(colours[ids])),
+        (f"{folder}/{name}_{kind}_color.png", encode.png(colors[ids])),
         (f"{folder}/{name}_{kind}_polygons.json", polygons.encode()),
     ]
 

@@ -104,7 +104,7 @@ LAYOUT_164K = Layout(
 
 LAYOUT_10K = Layout(
     name="cocostuff10k",
-    about="images, annotations as .mat, imageLists of train and (labelled) test",
+    about="images, annotations as .mat, imageLists of train and (labeled) test",
     size=(480, 640),
     splits={"train": 36, "test": 12},
     files=_files_10k,

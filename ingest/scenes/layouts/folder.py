@@ -1,6 +1,6 @@
 """A plain folder of images and masks with its spec: the default demo data, eight classes.
 
-images/{train,val}/*.jpg   labels/{train,val}/*.png (mode L, 255 = unlabelled)   dataset.yaml
+images/{train,val}/*.jpg   labels/{train,val}/*.png (mode L, 255 = unlabeled)   dataset.yaml
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from ingest.scenes import encode
 from ingest.scenes.kinds import Kind
 from ingest.scenes.layouts.layout import File, Job, Layout
 
-# class -> its colour in pictures, and the kinds that count as it; all other kinds are unlabelled clutter
+# class -> its color in pictures, and the kinds that count as it; all other kinds are unlabeled clutter
 CLASSES: dict[str, tuple[tuple[int, int, int], tuple[Kind, ...]]] = {
     "sky": ((70, 130, 180), (Kind.SKY,)),
     "building": ((110, 110, 110), (Kind.BUILDING, Kind.HOUSE, Kind.SKYSCRAPER, Kind.WALL)),
@@ -31,7 +31,7 @@ _SPEC = """\
 name: scenes
 classes: [{names}]
 palette:
-{colours}
+{colors}
 ignore: [255] # clutter and the camera's own bonnet
 splits:
 {splits}
@@ -50,7 +50,7 @@ def _files(job: Job) -> list[File]:
 def _lists(counts: dict[str, int]) -> list[File]:
     spec = _SPEC.format(
         names=", ".join(CLASSES),
-        colours="\n".join(f"  - {list(colour)} # {name}" for name, (colour, _) in CLASSES.items()),
+        colors="\n".join(f"  - {list(color)} # {name}" for name, (color, _) in CLASSES.items()),
         splits="\n".join(
             f'  {split}: {{ images: "images/{split}/*.jpg", labels: "labels/{split}/*.png" }}'
             for split, count in counts.items()

@@ -33,7 +33,7 @@ IDS = {
     Kind.TRAM: 19,
 }
 TABLE = encode.table(IDS, other=0)
-_COLOURS = encode.voc_colormap()
+_COLORS = encode.voc_colormap()
 
 ARCHIVES = {
     "VOCdevkit/": Archive("VOCtrainval_11-May-2012.tar", "VOCdevkit/"),
@@ -68,7 +68,7 @@ def files_of(job: Job, drawn: Scene) -> list[File]:
     out = [(f"{ROOT}/JPEGImages/{name}.jpg", quirks.jpeg(drawn.image, job.index))]
     if job.split in ("train", "val"):
         ids = quirks.label(mask(drawn), job.index, nothing=0)
-        out.append((f"{ROOT}/SegmentationClass/{name}.png", encode.palette_png(ids, _COLOURS)))
+        out.append((f"{ROOT}/SegmentationClass/{name}.png", encode.palette_png(ids, _COLORS)))
     return out
 
 
