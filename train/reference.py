@@ -74,7 +74,9 @@ def _annotations(kind: type) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _default(field: dataclasses.Field) -> str:
-    value = field.default if field.default is not dataclasses.MISSING else field.default_factory()  # type: ignore[misc]
+    value = field.default
+    if field.default_factory is not dataclasses.MISSING:
+        value = field.default_factory()
     if value is None:
         return "null"
     if isinstance(value, bool):
