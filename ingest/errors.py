@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import reprlib
 import sys
 from collections.abc import Iterable
 from typing import NoReturn
@@ -20,6 +21,7 @@ _MACHINE_ERRORS = {
     errno.ENOENT: "check the path",
     errno.ENOTDIR: "a part of the path is a file: choose another folder",
     errno.EISDIR: "it is a folder: give a file's name",
+    errno.ENAMETOOLONG: "give a shorter path",
     errno.EIO: "the disk reports a fault: check it, or copy the data elsewhere",
 }
 
@@ -28,10 +30,22 @@ class UserError(ValueError):
     """A mistake of the caller, not of the program. The message is one line: cause, value, remedy."""
 
 
+def brief(value: object, limit: int = 120) -> str:
+    """A value as an error shows it: its repr on one line, shortened where it is long, deep, or holds itself."""
+    shorten = reprlib.Repr()
+    shorten.maxstring = shorten.maxother = shorten.maxlong = limit
+    shorten.maxlist = shorten.maxtuple = shorten.maxdict = 20
+    try:
+        text = shorten.repr(value)
+    except ValueError as error:  # an integer of more digits than Python writes out
+        return f"<{type(value).__name__}: {str(error).partition(';')[0]}>"
+    return text if len(text) <= 4 * limit else f"{text[: 2 * limit]} ... ({len(text):,} characters)"
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Ends an unknown-name message: `; did you mean 'x'? Choices: x, y, z`."""
     names = [str(choice) for choice in choices]
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name[:200], names, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else "."
     return f"{hint} Choices: {', '.join(names)}"
 
@@ -52,7 +66,7 @@ def run(command: click.Command, prog_name: str) -> NoReturn:
     except OSError as error:
         if error.errno not in _MACHINE_ERRORS:
             raise
-        where = f" ({error.filename})" if error.filename else ""
+        where = f" ({brief(str(error.filename), 400)[1:-1]})" if error.filename else ""
         click.echo(f"error: {error.strerror}{where}: {_MACHINE_ERRORS[error.errno]}", err=True)
         sys.exit(2)
     sys.exit(code if isinstance(code, int) else 0)

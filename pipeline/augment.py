@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.errors import UserError
+from ingest.errors import UserError, brief
 from pipeline.plan import Draws
 
 
@@ -34,12 +34,14 @@ class Augment:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not np.all(np.isfinite(value)) or np.any(np.asarray(value) < 0):
-                raise UserError(f"augment.{field.name} = {value}: expected finite numbers, 0 or more")
+            if not all(0 <= each < math.inf for each in (value if isinstance(value, tuple) else (value,))):
+                raise UserError(f"augment.{field.name} = {brief(value)}: expected finite numbers, 0 or more")
         if min(self.crop) < 1 or max(self.crop) > 16384:
             raise UserError(f"augment.crop = {list(self.crop)}: expected height and width in 1..16384 pixels")
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise UserError(f"augment.scale = {list(self.scale)}: expected [low, high] with 0 < low <= high")
+        if self.base_size > 65536:
+            raise UserError(f"augment.base_size = {self.base_size}: expected at most 65536 pixels")
+        if not 0 < self.scale[0] <= self.scale[1] <= 100:
+            raise UserError(f"augment.scale = {list(self.scale)}: expected [low, high] with 0 < low <= high <= 100")
         if self.blur > 50:
             raise UserError(f"augment.blur = {self.blur}: the largest sigma, expected 0..50 pixels")
         if self.flip > 1:

@@ -43,9 +43,14 @@ class DataConfig:
     """A training sample whose file is damaged: stop, or count it for nothing (mean color, label 255) and say so."""
 
     def __post_init__(self) -> None:
-        lowest = {"batch_size": 1, "val_batch_size": 1, "threads": 0, "prefetch": 1, "shuffle_window": 0}
-        for key, low in lowest.items():
-            checks.whole(f"data.{key}", getattr(self, key), low)
+        for key, low, high in (
+            ("batch_size", 1, 65536),
+            ("val_batch_size", 1, 65536),
+            ("threads", 0, 1024),
+            ("prefetch", 1, 1024),
+            ("shuffle_window", 0, 10**9),
+        ):
+            checks.whole(f"data.{key}", getattr(self, key), low, high)
 
 
 @dataclass

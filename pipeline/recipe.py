@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import errno
 import re
 from collections.abc import Sequence
 from importlib.metadata import entry_points
@@ -18,9 +19,12 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from ingest.errors import UserError, nearest
+from ingest.errors import UserError, brief, nearest
 
 Section = TypeVar("Section")
+
+LONGEST = 4096  # characters of a text, as of a path on Linux
+DEEPEST = 8  # levels of lists and sections
 
 
 def folders() -> list[Path]:
@@ -44,56 +48,126 @@ def read(recipe: str, where: Sequence[Path] | None = None) -> dict[str, Any]:
     """
     where = folders() if where is None else where
     path = Path(recipe)
-    if not path.suffix and not path.exists():
-        found = [folder / f"{recipe}.yaml" for folder in where if (folder / f"{recipe}.yaml").is_file()]
-        if not found:
-            raise UserError(
-                f"no recipe file and no shipped recipe is called {recipe!r}{nearest(recipe, shipped(where))}"
-            )
-        path = found[0]
     try:
-        raw = yaml.safe_load(path.read_text())
+        if not path.suffix and not path.exists():
+            found = [folder / f"{recipe}.yaml" for folder in where if (folder / f"{recipe}.yaml").is_file()]
+            if not found:
+                raise UserError(
+                    f"no recipe file and no shipped recipe is called {brief(recipe)}{nearest(recipe, shipped(where))}"
+                )
+            path = found[0]
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise UserError(f"recipe {path} does not exist; shipped recipes: {', '.join(shipped(where))}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise UserError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from error
     except IsADirectoryError as error:
         raise UserError(f"recipe {path} is a folder: give a YAML file or a shipped recipe's name") from error
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise UserError(f"recipe {brief(recipe)}: no file can have so long a name") from error
+    raw = parsed(text, f"recipe {path} is not YAML")
     if not isinstance(raw, dict):
         raise UserError(f"recipe {path} holds {type(raw).__name__}, expected sections such as `augment:` and `data:`")
     return raw
+
+
+def parsed(text: str, what: str) -> Any:
+    """YAML text as plain values. UserError, beginning with `what`, for anything the loader trips over.
+
+    It raises more than YAML errors: ValueError and KeyError for tags that do not fit (`!!int x`, `!!bool z`) or 5,000
+    digits, RecursionError for thousands of brackets in each other.
+    """
+    try:
+        return yaml.safe_load(text)
+    except RecursionError as error:
+        raise UserError(f"{what}: too many brackets in each other") from error
+    except Exception as error:
+        reason = " ".join(str(error).split()).partition(";")[0]
+        raise UserError(f"{what}: {reason if len(reason) <= 400 else reason[:400] + ' ...'}") from error
 
 
 def apply(raw: dict[str, Any], override: str) -> None:
     """Sets one `key=value` (a dotted key, a YAML value) in a recipe's nested plain values."""
     key, equals, value = override.partition("=")
     if not equals or not key:
-        raise UserError(f"override {override!r} is not key=value, such as augment.crop=[512,512]")
+        raise UserError(f"override {brief(override)} is not key=value, such as augment.crop=[512,512]")
     *sections, last = key.split(".")
     for section in sections:
         if not isinstance(raw.setdefault(section, {}), dict):
-            raise UserError(f"override {override!r}: {section!r} is not a section")
+            raise UserError(f"override {brief(override)}: {brief(section)} is not a section")
         raw = raw[section]
-    try:
-        raw[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise UserError(f"override {override!r}: the value is not YAML") from error
+    raw[last] = parsed(value, f"override {brief(override)}: the value is not YAML")
 
 
 def validated(kind: type[Section], raw: dict[str, Any]) -> Section:
     """The dataclass `kind`, whose sections are dataclasses too, from nested plain values. UserError names the key."""
     refuse_unknown(raw, kind)
+    _refuse_odd(raw)
     try:
         return TypeAdapter(kind).validate_python(raw)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         if isinstance(cause := first.get("ctx", {}).get("error"), UserError):
             raise cause from None
-        *path, part = first["loc"]
-        if first["type"] == "missing" and isinstance(part, int):
-            raise UserError(f"{'.'.join(map(str, path))} = {first['input']!r}: expected {part + 1} values") from None
-        key = ".".join(map(str, first["loc"]))
-        raise UserError(f"{key} = {first['input']!r}: {_plain(first['msg'])}") from None
+        raise UserError(_explained(kind, raw, first)) from None
+
+
+def _explained(kind: type, raw: dict[str, Any], error: Any) -> str:
+    """pydantic's error as one line: key, value, what was expected."""
+    *path, part = error["loc"]
+    if error["type"] == "missing" and isinstance(part, int):
+        return f"{'.'.join(map(str, path))} = {brief(error['input'])}: expected {part + 1} values"
+    key, value, field = _blamed(kind, raw, error["loc"])
+    if field is not None and "expected" in field.metadata:
+        return f"{key} = {brief(value)}: expected {field.metadata['expected']}"
+    if error["type"] == "tuple_type" and isinstance(value, int | float):
+        return f"{key} = {brief(value)}: expected two values, such as [{value}, {value}]"
+    return f"{key} = {brief(error['input'])}: {_plain(error['msg'])}"
+
+
+def _blamed(kind: type, raw: Any, loc: tuple[Any, ...]) -> tuple[str, Any, dataclasses.Field | None]:
+    """The key, its value and its field that a location of pydantic's lies in. The location goes on where a type has
+    choices (`loss.class_weights.str`); the key ends with the field, or with an item of its list.
+    """
+    names: list[str] = []
+    section: type | None = kind
+    field = None
+    for part in loc:
+        if section is None:
+            break
+        field = {field.name: field for field in dataclasses.fields(section)}.get(str(part))
+        if field is None:
+            break
+        names.append(str(part))
+        raw, section = (raw.get(part) if isinstance(raw, dict) else raw), _section(field)
+    items = [str(part) for part in loc[len(names) :] if isinstance(part, int)]
+    return ".".join([*names, *items]), raw, field
+
+
+def _refuse_odd(raw: dict[str, Any]) -> None:
+    """UserError for a value that no setting can be: a text of more than LONGEST characters or with a null character
+    (no system takes such a path), or lists and sections deeper than DEEPEST, also by holding themselves.
+    """
+    # YAML's aliases let one list stand in many places: each is looked at once, or a small file would take for ever.
+    seen: set[int] = set()
+
+    def look(value: Any, path: tuple[str, ...], above: tuple[int, ...]) -> None:
+        key = ".".join(path)
+        if isinstance(value, str) and (len(value) > LONGEST or "\0" in value):
+            raise UserError(f"{key} = {brief(value)}: expected at most {LONGEST} characters, none of them null")
+        if not isinstance(value, dict | list):
+            return
+        if len(above) > DEEPEST or id(value) in above:
+            raise UserError(f"{key}: lists and sections in each other, more than {DEEPEST} levels deep")
+        if id(value) in seen:
+            return
+        seen.add(id(value))
+        for name, each in value.items() if isinstance(value, dict) else enumerate(value):
+            look(each, (*path, str(name)), (*above, id(value)))
+
+    look(raw, (), ())
 
 
 def refuse_unknown(raw: dict[str, Any], kind: type, path: tuple[str, ...] = (), root: type | None = None) -> None:
@@ -103,12 +177,12 @@ def refuse_unknown(raw: dict[str, Any], kind: type, path: tuple[str, ...] = (), 
     for key, value in raw.items():
         dotted = ".".join((*path, str(key)))
         if key not in known:
-            given = "" if isinstance(value, dict) else f" = {value!r}"
-            raise UserError(f"unknown key {dotted!r}{given}{_nearest_key(str(key), path, list(known), root)}")
+            given = "" if isinstance(value, dict) else f" = {brief(value)}"
+            raise UserError(f"unknown key {brief(dotted)}{given}{_nearest_key(str(key), path, list(known), root)}")
         if (section := _section(known[key])) is not None:
             if not isinstance(value, dict):
                 names = ", ".join(field.name for field in dataclasses.fields(section))
-                raise UserError(f"{dotted} = {value!r}: expected a section with {names}")
+                raise UserError(f"{dotted} = {brief(value)}: expected a section with {names}")
             refuse_unknown(value, section, (*path, str(key)), root)
 
 
@@ -131,7 +205,7 @@ def _nearest_key(key: str, path: tuple[str, ...], known: list[str], root: type) 
     """Ends the message: the nearest key of its section, or one of its name in another, with its whole path."""
     here = [".".join((*path, name)) for name in known]
     elsewhere = [dotted for dotted in dotted_keys(root) if dotted.rpartition(".")[2] == key]
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(key[:200], known, n=1, cutoff=0.5)
     meant = [".".join((*path, close[0]))] if close else elsewhere
     hint = f"; did you mean {' or '.join(map(repr, meant))}?" if meant else "."
     return f"{hint} Choices: {', '.join(here)}"

@@ -6,24 +6,27 @@ with the dotted key, the value and what was expected.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import TypeAdapter
 
-from ingest.errors import UserError, nearest
+from ingest.errors import UserError, brief, nearest
 from pipeline import checks
 from pipeline import recipe as recipe_file
 from pipeline.augment import Augment
 from pipeline.config import DataConfig, normalized
 from pipeline.plan import MAX_SEED
-from train.losses import LossConfig
-from train.optim.optimizers import OptimizerConfig
+from train.losses.config import LossConfig
+from train.optim.config import OptimizerConfig
 from train.optim.schedules import ScheduleConfig
 
 __all__ = ["RECIPES", "Recipe", "load", "parse", "shipped", "to_dict", "to_yaml"]
+
+MOST_STEPS = 10**9  # three years at ten a second
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -52,12 +55,20 @@ class NetConfig:
     """The net's own options, such as {skips: 1} for fcn; see `python -m nets NAME`."""
 
 
+# What `net.options` cannot set: it is set elsewhere.
+_NET_KEYS = {
+    "num_classes": "the dataset's number of classes",
+    "in_channels": "the dataset's number of channels",
+    **{key.name: f"net.{key.name}" for key in fields(NetConfig) if key.name != "options"},
+}
+
+
 @dataclass
 class TrainConfig:
     """The loop."""
 
     steps: int = 0
-    """Optimiser steps in all; 0: from epochs."""
+    """Optimizer steps in all; 0: from epochs."""
     epochs: float = 0
     """Passes over the training split; 0: from steps. Give one of the two."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
@@ -101,23 +112,25 @@ class TrainConfig:
     cent of a step on a CPU."""
 
     def __post_init__(self) -> None:
-        for key, low in {
-            "steps": 0,
-            "val_every_steps": 0,
-            "save_every_steps": 0,
-            "keep_every_steps": 0,
-            "keep_best": 1,
-            "patience": 0,
-            "log_every": 1,
-            "pictures": 0,
-        }.items():
-            checks.whole(f"train.{key}", getattr(self, key), low)
+        for key, low, high in (
+            ("steps", 0, MOST_STEPS),
+            ("val_every_steps", 0, MOST_STEPS),
+            ("save_every_steps", 0, MOST_STEPS),
+            ("keep_every_steps", 0, MOST_STEPS),
+            ("keep_best", 1, 1000),
+            ("patience", 0, MOST_STEPS),
+            ("log_every", 1, MOST_STEPS),
+            ("pictures", 0, 1000),
+        ):
+            checks.whole(f"train.{key}", getattr(self, key), low, high)
         for key in ("epochs", "val_every_epochs"):
-            checks.number(f"train.{key}", getattr(self, key), "[0, inf)")
+            checks.number(f"train.{key}", getattr(self, key), "[0, 1e6]")
         checks.number("train.ema", self.ema, "[0, 1)")
         scores = ("miou", "pixel_accuracy", "loss", "iou/<class>")
         if self.monitor not in scores[:3] and not self.monitor.startswith("iou/"):
-            raise UserError(f"train.monitor = {self.monitor!r} is no validation score{nearest(self.monitor, scores)}")
+            raise UserError(
+                f"train.monitor = {brief(self.monitor)} is no validation score{nearest(self.monitor, scores)}"
+            )
 
 
 @dataclass
@@ -178,16 +191,24 @@ def _check(recipe: Recipe) -> None:
     """What no section can know alone."""
     data, train = recipe.data, recipe.train
     checks.whole("seed", recipe.seed, 0, MAX_SEED)
+    if not re.fullmatch(r"[\w.+=@-]{1,100}", recipe.name) or set(recipe.name) == {"."}:
+        raise UserError(
+            f"name = {brief(recipe.name)}: runs go to output/<name>/<time>: expected up to 100 letters, digits or any "
+            "of . _ - + = @, no / (the folder is `output`)"
+        )
     if bool(train.steps) == bool(train.epochs):
         raise UserError(
             f"train.steps = {train.steps} and train.epochs = {train.epochs:g}: give one of them and leave the other 0"
         )
-    if not (train.val_every_steps or train.val_every_epochs):
+    if data.val and not (train.val_every_steps or train.val_every_epochs):
         raise UserError(
             "train.val_every_steps and train.val_every_epochs are both 0: give one; or `data.val=` for none"
         )
     if train.patience and not data.val:
         raise UserError(f"train.patience = {train.patience} needs validations: give data.val, or leave patience at 0")
+    for key in recipe.net.options:
+        if key in _NET_KEYS:
+            raise UserError(f"net.options.{key} = {brief(recipe.net.options[key])}: that key is {_NET_KEYS[key]}")
     if recipe.net.aux and not recipe.loss.aux_weight:
         raise UserError("loss.aux_weight = 0, but net.aux = true: that head would learn nothing; set net.aux=false")
     if data.device == "gpu" and train.device == "cpu":

@@ -13,7 +13,6 @@ import torch
 from timm.layers import convert_sync_batchnorm
 from torch.nn.parallel import DistributedDataParallel
 
-import nets
 from ingest.errors import UserError
 from ingest.shards.reader import ShardSet
 from pipeline.batch import Batch
@@ -97,8 +96,7 @@ class Run:
             # timm's, since its batch norms contain the activation, which torch's conversion would drop.
             self.net = convert_sync_batchnorm(self.net)
         self.ema = Ema(self.net, train.ema) if train.ema else None
-        groups = nets.parameter_groups(self.net)
-        self.optimizer = optimizers.build(recipe.optimizer, groups, world.device)
+        self.optimizer = optimizers.for_net(recipe.optimizer, self.net, world.device)
         self.scaler = torch.amp.GradScaler(
             world.device.type, enabled=model.amp_dtype(train.amp, world.device) is torch.float16
         )
@@ -258,7 +256,8 @@ class Run:
             tracker.say(f"warning: sample {key!r} counts for nothing: {reason}; see `python -m ingest verify`")
             tracker.event(self.step, what="skipped", key=key, reason=reason)
         groups = self.optimizer.param_groups
-        values["momentum"] = groups[0]["betas"][0] if "betas" in groups[0] else groups[0]["momentum"]
+        if (momentum := optimizers.momentum_of(self.optimizer)) is not None:
+            values["momentum"] = momentum
         tracker.scalars(self.step, "train", values)
         tracker.scalars(self.step, "lr", {group["name"].replace("/", "_"): group["lr"] for group in groups})
         tracker.show(

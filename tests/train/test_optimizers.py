@@ -10,7 +10,8 @@ from torch import nn
 
 import nets
 from ingest.errors import UserError
-from train.optim.optimizers import OptimizerConfig, build, clip, set_lr
+from train.optim.config import NAMES
+from train.optim.optimizers import OptimizerConfig, build, clip, momentum_of, set_lr
 
 CPU = torch.device("cpu")
 
@@ -74,14 +75,16 @@ def test_unknown_group():
         build(OptimizerConfig(), {"neck": []}, CPU)
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("name", NAMES)
 def test_set_lr_scales_each_group_and_sets_momentum(name):
     optimizer = build(OptimizerConfig(name, lr=0.1, backbone_lr_scale=0.1), groups_of(make_net()), CPU)
     set_lr(optimizer, 0.5, momentum=0.85)
     set_lr(optimizer, 0.5)  # not compounded; momentum stays
     groups = named_groups(optimizer)
     assert groups["backbone/decay"]["lr"] == pytest.approx(0.005) and groups["head/decay"]["lr"] == pytest.approx(0.05)
-    assert all((group["betas"][0] if name == "adamw" else group["momentum"]) == 0.85 for group in groups.values())
+    assert momentum_of(optimizer) == (None if name == "adagrad" else 0.85)
+    if name != "adagrad":  # it has none
+        assert all((group["betas"][0] if "betas" in group else group["momentum"]) == 0.85 for group in groups.values())
 
 
 def step(net, optimizer, seed):
@@ -91,7 +94,38 @@ def step(net, optimizer, seed):
     optimizer.step()
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize(
+    ("config", "made"),
+    [
+        (
+            {"name": "adam", "betas": [0.8, 0.99]},
+            lambda p: torch.optim.Adam(p, 0.01, betas=(0.8, 0.99), weight_decay=0.1),
+        ),
+        ({"name": "adam", "eps": 1e-3}, lambda p: torch.optim.Adam(p, 0.01, eps=1e-3, weight_decay=0.1)),
+        (
+            {"name": "rmsprop", "momentum": 0.5, "smoothing": 0.9},
+            lambda p: torch.optim.RMSprop(p, 0.01, alpha=0.9, momentum=0.5, weight_decay=0.1),
+        ),
+        ({"name": "adagrad", "eps": 1e-5}, lambda p: torch.optim.Adagrad(p, 0.01, eps=1e-5, weight_decay=0.1)),
+        ({"name": "adamw"}, lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0.1)),
+    ],
+)
+def test_each_name_is_torch_s(config, made):
+    """Weight decay means what it means there: L2 for all but adamw."""
+    net, theirs = make_net(), make_net()
+    config = OptimizerConfig(**config, lr=0.01, weight_decay=0.1, decay_norm_and_bias=True)
+    pairs = [(net, build(config, groups_of(net), CPU)), (theirs, made(theirs.parameters()))]
+    for seed in range(3):
+        for each, optimizer in pairs:
+            draw = torch.Generator().manual_seed(seed)
+            for parameter in each.parameters():
+                parameter.grad = torch.randn(parameter.shape, generator=draw)
+            optimizer.step()
+    for a, b in zip(net.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_saved_and_loaded_goes_on_bit_for_bit(name):
     config = OptimizerConfig(name, lr=0.05, nesterov=name == "sgd")
     net = make_net()
@@ -158,7 +192,12 @@ class TestClip:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": "adam"}, "optimizer.name = 'adam'.*did you mean 'adamw'"),
+        ({"name": "addamw"}, "optimizer.name = 'addamw'.*did you mean 'adamw'"),
+        ({"eps": 0}, "optimizer.eps = 0"),
+        ({"smoothing": 1}, "optimizer.smoothing = 1"),
+        ({"layer_decay": 0}, "optimizer.layer_decay = 0"),
+        ({"layer_decay": 1.1}, "optimizer.layer_decay = 1.1"),
+        ({"accumulate": 10**20}, "optimizer.accumulate = 100000000000000000000: expected a whole number of at most"),
         ({"lr": 0}, "optimizer.lr = 0"),
         ({"lr": "1e-3"}, "optimizer.lr = '1e-3'"),
         ({"momentum": 1.0}, "optimizer.momentum = 1.0"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ingest.errors import UserError
 from pipeline import checks
@@ -33,7 +33,9 @@ class LossConfig:
     aux_weight: float = 0.4
     """Weight of the auxiliary head's loss, for nets that have one (PSPNet's paper: 0.4)."""
 
-    class_weights: str | list[float] = "none"
+    class_weights: str | list[float] = field(
+        default="none", metadata={"expected": "none, frequency, median_frequency, enet or a list of numbers"}
+    )
     """Weights in ce and focal: none | frequency | median_frequency | enet (from dataset.json), or a list."""
 
     label_smoothing: float = 0.0
@@ -44,12 +46,14 @@ class LossConfig:
 
     ohem_threshold: float | None = None
     """The same by confidence: learn from pixels whose true class has a probability below this, in (0, 1]. With
-    `ohem_fraction` too, a pixel that either picks is learnt from (the usual form: 0.7, and at least a fraction)."""
+    `ohem_fraction` too, a pixel that either picks counts (the usual form: 0.7, and at least a fraction)."""
 
     focal_gamma: float = 2.0
     """Focal loss: how strongly easy pixels are turned down; 0 is cross-entropy."""
 
-    focal_alpha: float | list[float] = 1.0
+    focal_alpha: float | list[float] = field(
+        default=1.0, metadata={"expected": "a number above 0, or a list of numbers, one a class"}
+    )
     """Focal loss: a factor for all classes, or one a class. It scales the loss, and is not divided out again."""
 
     lovasz_classes: str = "present"
