@@ -31,6 +31,11 @@ class DataConfig:
     of ranks each takes its share of that."""
     val_batch_size: int = 1
     """Whole images of equal size per validation step."""
+    val_size: int = 0
+    """Side of the images that the net sees in validation, evaluation and prediction, pixels: they are scaled to it, its
+    scores back to their own size, where the labels are. For nets trained on scaled images. 0: images as they are."""
+    val_side: Literal["longer", "shorter"] = "longer"
+    """Which side val_size says."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """Where images are decoded and warped; auto: where the net is."""
     threads: int = 0
@@ -46,6 +51,7 @@ class DataConfig:
         for key, low, high in (
             ("batch_size", 1, 65536),
             ("val_batch_size", 1, 65536),
+            ("val_size", 0, 65536),
             ("threads", 0, 1024),
             ("prefetch", 1, 1024),
             ("shuffle_window", 0, 10**9),

@@ -216,4 +216,5 @@ def _plain(message: str) -> str:
     message = re.sub(
         r"\w+ should have at (?:most|least) (\d+) items? after validation, not (\d+)", r"\2 items", message
     )
+    message = re.sub(r"Unable to parse input string as an integer.*", "expected a smaller whole number", message)
     return message.replace("Input should be", "expected").replace("Value error, ", "")

@@ -76,7 +76,7 @@ class Run:
         self.validator: Validator | None = None
         if data.val:
             val_loader = EvalLoader(ShardSet(data.path, data.val), data.val_batch_size, **place)
-            self.validator = Validator(val_loader, world, train, self.facts)
+            self.validator = Validator(val_loader, world, train, self.facts, data)
         self.accumulate = recipe.optimizer.accumulate
         epoch_steps = self.loader.steps_per_epoch / self.accumulate
         self.total_steps = train.steps or max(1, math.ceil(train.epochs * epoch_steps))

@@ -63,5 +63,5 @@ def test_mistakes(spec, message):
 
 
 def test_unlabelled_split():
-    with pytest.raises(UserError, match="no labelled pixel"):
+    with pytest.raises(UserError, match="no labeled pixel"):
         resolve("enet", [0, 0, 0])

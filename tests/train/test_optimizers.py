@@ -201,7 +201,7 @@ class TestClip:
         ({"lr": 0}, "optimizer.lr = 0"),
         ({"lr": "1e-3"}, "optimizer.lr = '1e-3'"),
         ({"momentum": 1.0}, "optimizer.momentum = 1.0"),
-        ({"betas": [0.9]}, "optimizer.betas is"),
+        ({"betas": [0.9]}, "optimizer.betas = "),
         ({"betas": [0.9, 1.0]}, r"optimizer.betas\[1\] = 1.0"),
         ({"weight_decay": -1}, "optimizer.weight_decay = -1"),
         ({"backbone_lr_scale": -0.1}, "optimizer.backbone_lr_scale = -0.1"),

@@ -16,6 +16,7 @@ from train.checkpoints import checkpoint
 from train.distributed import ranks
 from train.evaluate.evaluation import as_json, evaluate, table
 from train.evaluate.showcase import Showcase
+from train.evaluate.size import at_size
 
 
 @click.command()
@@ -61,7 +62,8 @@ def command(
         state = checkpoint.load_net(path, world.device)
         shards = ShardSet(data or state["config"]["data"]["path"], split)
         model.check_classes(state["dataset"], shards.manifest)
-        backends.set_tf32(config.parse(state["config"]).train.tf32, world.device)
+        recipe = config.parse(state["config"])
+        backends.set_tf32(recipe.train.tf32, world.device)
         net = model.from_checkpoint(state).to(world.device).to(memory_format=torch.channels_last)
         loader = EvalLoader(
             shards,
@@ -73,7 +75,7 @@ def command(
         )
         showcase = Showcase(shards, count) if sheet else None
         found = evaluate(
-            net,
+            at_size(net, recipe.data),
             loader,
             world,
             amp or model.scoring_amp(state["config"]["train"]["amp"], world.device),

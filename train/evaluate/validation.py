@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from pipeline.batch import Batch
+from pipeline.config import DataConfig
 from pipeline.loader import EvalLoader
 from train import backends, model
 from train.config import TrainConfig
@@ -16,6 +17,7 @@ from train.distributed import Ranks
 from train.evaluate.evaluation import Evaluation, evaluate
 from train.evaluate.extremes import Extremes
 from train.evaluate.showcase import Showcase
+from train.evaluate.size import at_size
 from train.log import charts
 from train.log.tracking import Tracker
 from train.losses import SegmentationLoss
@@ -25,8 +27,10 @@ from train.optim.ema import Ema
 class Validator:
     """Scores a net on the validation split, and tells. Every rank holds one and calls it at the same steps."""
 
-    def __init__(self, loader: EvalLoader, world: Ranks, train: TrainConfig, facts: dict[str, Any]) -> None:
-        self.loader = loader
+    def __init__(
+        self, loader: EvalLoader, world: Ranks, train: TrainConfig, facts: dict[str, Any], data: DataConfig
+    ) -> None:
+        self.loader, self._data = loader, data
         self._world, self._train, self._classes = world, train, facts["classes"]
         self._showcase = Showcase(loader.shards, train.pictures)
         self.extremes: Extremes | None = None
@@ -43,7 +47,7 @@ class Validator:
         averaged = ema.averaged(net) if ema is not None else contextlib.nullcontext()
         # Whole images have their own sizes: nothing to tune for.
         with averaged, backends.autotuned(False, self._world.device):
-            return evaluate(net, self.loader, self._world, amp, self._look, loss)
+            return evaluate(at_size(net, self._data), self.loader, self._world, amp, self._look, loss)
 
     def tell(self, found: Evaluation, step: int, tracker: Tracker) -> None:
         """Curves, panels and the confusion matrix of the last `score`. Every rank calls it."""

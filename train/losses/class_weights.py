@@ -20,7 +20,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from ingest.errors import UserError
+from ingest.errors import UserError, brief
 from pipeline import checks
 
 NAMES = ("none", "frequency", "median_frequency", "enet")
@@ -32,7 +32,7 @@ def check(spec: str | Sequence[float]) -> None:
     if isinstance(spec, str):
         checks.one_of(KEY, spec, NAMES)
     elif not isinstance(spec, Sequence) or not spec:
-        raise UserError(f"{KEY} is {spec!r}: expected a list of weights, or one of {', '.join(NAMES)}")
+        raise UserError(f"{KEY} = {brief(spec)}: expected a list of weights, or one of {', '.join(NAMES)}")
     else:
         for index, weight in enumerate(spec):
             checks.number(f"{KEY}[{index}]", weight, "[0, inf)")
@@ -43,7 +43,7 @@ def check(spec: str | Sequence[float]) -> None:
 def resolve(spec: str | Sequence[float], class_pixels: Sequence[int]) -> list[float] | None:
     """Spec and the training split's `class_pixels` -> a weight per class, or None for "none".
 
-    Raises UserError when the list's length is not the number of classes, or when no pixel is labelled.
+    Raises UserError when the list's length is not the number of classes, or when no pixel is labeled.
     """
     check(spec)
     if not isinstance(spec, str):
@@ -56,7 +56,7 @@ def resolve(spec: str | Sequence[float], class_pixels: Sequence[int]) -> list[fl
         return None
     total = sum(class_pixels)
     if total == 0:
-        raise UserError(f"{KEY} is {spec!r}, but the training split has no labelled pixel to count: use none or a list")
+        raise UserError(f"{KEY} is {spec!r}, but the training split has no labeled pixel to count: use none or a list")
     shares = [pixels / total for pixels in class_pixels]
     present = [share for share in shares if share > 0]
     if spec == "frequency":

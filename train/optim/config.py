@@ -60,7 +60,7 @@ class OptimizerConfig:
         checks.number("optimizer.lr", self.lr, "(0, inf)")
         checks.number("optimizer.momentum", self.momentum, "[0, 1)")
         if len(self.betas) != 2:
-            raise UserError(f"optimizer.betas is {brief(self.betas)}: expected two numbers, such as [0.9, 0.999]")
+            raise UserError(f"optimizer.betas = {brief(self.betas)}: expected two numbers, such as [0.9, 0.999]")
         for index, beta in enumerate(self.betas):
             checks.number(f"optimizer.betas[{index}]", beta, "[0, 1)")
         checks.number("optimizer.smoothing", self.smoothing, "[0, 1)")

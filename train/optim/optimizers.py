@@ -89,7 +89,7 @@ def _by_decay(
 def _make(config: OptimizerConfig, split: list[dict[str, Any]], fused: bool | None) -> torch.optim.Optimizer:
     """torch's optimizer of that name over these groups."""
     lr, betas = config.lr, (config.betas[0], config.betas[1])
-    eps = {} if config.eps is None else {"eps": config.eps}
+    eps: dict[str, Any] = {} if config.eps is None else {"eps": config.eps}
     if config.name == "adamw":
         return torch.optim.AdamW(split, lr=lr, betas=betas, fused=fused, **eps)
     if config.name == "adam":

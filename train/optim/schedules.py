@@ -18,7 +18,7 @@ import math
 import os
 from dataclasses import dataclass, field
 
-from ingest.errors import UserError
+from ingest.errors import UserError, brief
 from pipeline import checks
 from train.log import charts
 
@@ -63,14 +63,14 @@ class ScheduleConfig:
         checks.number("schedule.onecycle_end", self.onecycle_end, "[1, inf)")
         if len(self.onecycle_momentum) not in (0, 2):
             raise UserError(
-                f"schedule.onecycle_momentum is {self.onecycle_momentum!r}: expected two numbers, [at the ends, at the "
-                "peak], or an empty list"
+                f"schedule.onecycle_momentum = {brief(self.onecycle_momentum)}: expected two numbers, [at the ends, at "
+                "the peak], or an empty list"
             )
         for index, momentum in enumerate(self.onecycle_momentum):
             checks.number(f"schedule.onecycle_momentum[{index}]", momentum, "[0, 1)")
         if self.name == "onecycle" and self.warmup_steps:
             raise UserError(
-                f"schedule.warmup_steps is {self.warmup_steps}, but onecycle rises by itself: set it to 0 and use "
+                f"schedule.warmup_steps = {self.warmup_steps}, but onecycle rises by itself: set it to 0 and use "
                 "schedule.onecycle_rise"
             )
 

@@ -16,9 +16,10 @@ from ingest.errors import UserError
 from ingest.shards import pictures
 from ingest.shards.pictures import Array
 from ingest.shards.wording import count
-from train import model
+from train import config, model
 from train.checkpoints import checkpoint
 from train.distributed import ranks
+from train.evaluate.size import at_size
 from train.predict.files import image_files, predict
 
 
@@ -64,7 +65,7 @@ def command(path: str, images: tuple[str, ...], out: Path, device: str, amp: str
         net = model.from_checkpoint(state).to(world.device).to(memory_format=torch.channels_last)
         palette = state["dataset"]["palette"]
         pairs = predict(
-            net,
+            at_size(net, config.parse(state["config"]).data),
             [file for file, _ in found],
             world.device,
             amp or model.scoring_amp(state["config"]["train"]["amp"], world.device),

@@ -1,0 +1,90 @@
+"""data.val_size: the net sees scaled images, the labels stay at their own size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ingest.shards.reader import ShardSet
+from pipeline.config import DataConfig
+from pipeline.loader import EvalLoader
+from train import config
+from train.distributed import Ranks
+from train.evaluate.evaluation import evaluate
+from train.evaluate.size import at_size, scaled_size
+from train.loop import Run
+
+ALONE = Ranks(0, 1, 0, 1, torch.device("cpu"))
+
+
+class Sees(nn.Module):
+    """Notes the size of what it sees, and says class 1 where the red channel is bright."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[int, ...]] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen.append(tuple(images.shape[-2:]))
+        red = images[:, :1].float() - 127.5
+        return torch.cat([-red, red], dim=1)
+
+
+@pytest.mark.parametrize(
+    ("size", "side", "expected"),
+    [
+        (0, "longer", (1024, 2048)),
+        (1024, "longer", (512, 1024)),
+        (512, "shorter", (512, 1024)),
+        (4096, "longer", (2048, 4096)),
+        (1, "longer", (1, 1)),
+    ],
+)
+def test_scaled_size(size: int, side: str, expected: tuple[int, int]) -> None:
+    assert scaled_size(1024, 2048, size, side) == expected
+
+
+def test_without_a_size_the_net_is_itself() -> None:
+    net = Sees()
+    assert at_size(net, DataConfig()) is net
+
+
+def test_the_net_sees_scaled_images_and_answers_at_full_size() -> None:
+    net = Sees().eval()
+    images = torch.zeros(2, 3, 40, 60, dtype=torch.uint8)
+    images[:, 0, :, 30:] = 255
+    wrapped = at_size(net, DataConfig(val_size=30))
+    assert not wrapped.training
+    logits = wrapped(images)
+    assert net.seen == [(20, 30)] and logits.shape == (2, 2, 40, 60) and logits.dtype == torch.float32
+    found = logits.argmax(1)
+    assert (found[:, :, :29] == 0).all() and (found[:, :, 31:] == 1).all()
+
+
+def test_an_image_of_that_size_is_left_as_it_is() -> None:
+    net = Sees().eval()
+    images = torch.randint(0, 256, (1, 3, 20, 30), dtype=torch.uint8)
+    assert torch.equal(at_size(net, DataConfig(val_size=30))(images), net(images))
+
+
+def test_scores_are_taken_at_the_labels_size(toy: Path) -> None:
+    shards = ShardSet(toy, "val")
+    net = at_size(Sees(), DataConfig(val_size=24, val_side="shorter"))
+    found = evaluate(net, EvalLoader(shards), ALONE)
+    pixels = sum(map(sum, found.scores.matrix))
+    assert pixels == sum(shards.manifest.split("val").class_pixels), "every labeled pixel, at its own size"
+    assert {min(size) for size in net.net.seen} == {24}  # type: ignore[union-attr, operator]
+
+
+def test_a_run_validates_at_that_size(raw_recipe: dict[str, Any], tmp_path: Path) -> None:
+    raw_recipe["data"] |= {"val_size": 32}
+    run = Run(config.parse(raw_recipe), ALONE, tmp_path / "run")
+    seen: list[tuple[int, ...]] = []
+    run.net.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape[-2:])))
+    assert run.validator is not None
+    run.validator.score(run.net, None, run.loss)
+    assert seen and {max(size) for size in seen} == {32}
