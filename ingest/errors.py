@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 import reprlib
 import sys
 from collections.abc import Iterable
@@ -24,6 +25,7 @@ _MACHINE_ERRORS = {
     errno.ENAMETOOLONG: "give a shorter path",
     errno.EIO: "the disk reports a fault: check it, or copy the data elsewhere",
 }
+_LONGEST = 2000  # letters of a message
 
 
 class UserError(ValueError):
@@ -45,9 +47,19 @@ def brief(value: object, limit: int = 120) -> str:
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Ends an unknown-name message: `; did you mean 'x'? Choices: x, y, z`."""
     names = [str(choice) for choice in choices]
-    close = difflib.get_close_matches(name[:200], names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name[:200], names, n=1, cutoff=0.5)  # a name of megabytes is close to none
     hint = f"; did you mean {close[0]!r}?" if close else "."
     return f"{hint} Choices: {', '.join(names)}"
+
+
+def one_line(text: str) -> str:
+    """A message as a terminal shows it safely: on one line, with odd characters escaped, at most 2,000 letters.
+
+    File names may hold line feeds, terminal codes and bytes that are no UTF-8; a value may be a whole file.
+    """
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST * 3 // 4]} [...] {text[-_LONGEST // 4 :]}"
+    return re.sub(r"[^ -~\xa0-\ud7ff\ue000-\U0010ffff]", lambda odd: odd[0].encode("unicode_escape").decode(), text)
 
 
 def run(command: click.Command, prog_name: str) -> NoReturn:
@@ -61,12 +73,12 @@ def run(command: click.Command, prog_name: str) -> NoReturn:
         click.echo("interrupted", err=True)
         sys.exit(130)
     except UserError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {one_line(str(error))}", err=True)
         sys.exit(2)
     except OSError as error:
         if error.errno not in _MACHINE_ERRORS:
             raise
         where = f" ({brief(str(error.filename), 400)[1:-1]})" if error.filename else ""
-        click.echo(f"error: {error.strerror}{where}: {_MACHINE_ERRORS[error.errno]}", err=True)
+        click.echo(one_line(f"error: {error.strerror}{where}: {_MACHINE_ERRORS[error.errno]}"), err=True)
         sys.exit(2)
     sys.exit(code if isinstance(code, int) else 0)

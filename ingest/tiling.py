@@ -16,7 +16,8 @@ from tqdm import tqdm
 from ingest.errors import UserError
 from ingest.pixels import rasters
 from ingest.pixels.labels import DrawnLabel, LabelMap
-from ingest.pixels.rasters import Bands, Tile
+from ingest.pixels.rasters import Tile
+from ingest.pixels.recipe import PixelRecipe
 from ingest.processes import watch_parent
 from ingest.sources.archives import Source
 from ingest.sources.raw import Pair, RawDataset

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ingest.errors import UserError
-from ingest.pixels.labels import decode_image
+from ingest.pixels.decode import decode_image
 from ingest.pixels.rasters import count
 from ingest.shards import manifest
 from ingest.shards.manifest import Manifest, Shard, ShardRecord

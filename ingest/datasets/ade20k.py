@@ -13,7 +13,7 @@ from ingest.sources.raw import RawDataset, choose_splits, pair_up
 from ingest.sources.trees import Tree
 
 NAME = "ade20k"
-CLASSES = [name.strip() for name in NAMES.replace("\n", " ").split(",")]
+CLASSES = [" ".join(name.split()) for name in NAMES.split(",")]
 PALETTE: list[Color] = [(int(c[:2], 16), int(c[2:4], 16), int(c[4:], 16)) for c in COLORS.split()]
 EXPECTED = {"train": 20210, "val": 2000, "test": 3352}
 FOLDERS = {"training": "train", "validation": "val", "testing": "test"}

@@ -1,7 +1,7 @@
 """COCO-Stuff (Caesar et al., CVPR 2018): the 164k release of PNG masks and the 10k release of .mat files.
 
-Of the 182 ids 11 never occur. 171 classes are the others in order; 182 keep the raw outputs of the predecessor, 11 of
-them never trained.
+Of the 182 ids 11 never occur. 171 classes are the others in order; 182 are the outputs of
+yassouali/pytorch-segmentation, 11 of them never trained.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ingest.sources.trees import Tree
 NAME = "cocostuff"
 Names = dict[tuple[str, ...], str]  # groups of a pattern -> file
 Chosen = tuple[list[str], dict[str, list[Pair]], dict[str, list[Skipped]]]
-ALL = [name.strip() for name in NAMES.replace("\n", " ").split(",")]  # of the ids 1..182
+ALL = [" ".join(name.split()) for name in NAMES.split(",")]  # of the ids 1..182; the table wraps within names
 ABSENT = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)  # ids, 1..182, that no image holds
 EXPECTED = {"164k": {"train": 118287, "val": 5000, "test": 40670}, "10k": {"train": 9000, "test": 1000}}
 

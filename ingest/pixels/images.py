@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ingest.errors import UserError
-from ingest.pixels.labels import decode_image
+from ingest.pixels.decode import decode_image
+from ingest.pixels.raw import picture
+from ingest.pixels.recipe import to_rgb
 from ingest.shards import png
 
 _ORIENTATION = 0x0112  # EXIF tag
@@ -62,7 +64,7 @@ def normalise(data: bytes, name: str, label_hw: tuple[int, int] | None, form: Fo
     they are and only the tag goes (from a JPEG without touching a pixel); but where the label's size fits the upright
     picture alone, the picture is set upright. Raises UserError on a broken file or sizes that differ.
     """
-    image = decode_image(data, name)
+    image = picture(data, name)
     orientation = image.getexif().get(_ORIENTATION, 1)
     turned = False
     if label_hw is not None and label_hw != (image.height, image.width):
@@ -97,33 +99,10 @@ def normalise(data: bytes, name: str, label_hw: tuple[int, int] | None, form: Fo
     return Stored(data, ext, image.height, image.width, sums, squares)
 
 
-def size(data: bytes, name: str) -> tuple[int, int]:
-    """(height, width) of an image file as its pixels lie, from its head alone. UserError names a broken file."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return image.height, image.width
-    except Exception as error:  # Pillow raises by kind of damage
-        raise UserError(f"{name} is not a readable image ({error}): fetch the file again or remove it") from error
-
-
 def channel_sums(counts: NDArray[np.int64]) -> tuple[list[int], list[int]]:
     """Histograms int64 [C, 256] -> exact sums of the values and of their squares, per channel."""
     values = np.arange(256, dtype=np.int64)
     return (counts @ values).tolist(), (counts @ values**2).tolist()
-
-
-def to_rgb(image: Image.Image, name: str) -> Image.Image:
-    """Any Pillow image as 8-bit RGB."""
-    if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion clips at 255
-        wide = np.asarray(image)
-        if wide.min() < 0 or wide.max() > 65535:
-            raise UserError(f"{name} has values outside 16 bits: scale them to 8 bits first")
-        return Image.fromarray((wide >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise UserError(f"{name} holds floating-point values: scale them to 8 bits first")
-    if image.mode == "P" and "transparency" in image.info:
-        return image.convert("RGBA").convert("RGB")
-    return image.convert("RGB")
 
 
 def encode(pixels: NDArray[np.uint8], form: Format) -> tuple[bytes, str, NDArray[np.uint8]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,13 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ingest.errors import UserError
-from ingest.pixels.matfile import label_of
+from ingest.pixels.colors import Color, from_colors
+from ingest.pixels.masks import Values, read_mask
 from ingest.shards import png
 from ingest.shards.manifest import IGNORE
 
-Color = tuple[int, int, int]
-Raw = NDArray[np.uint8] | NDArray[np.uint16]
-_PNG_DEPTH = 24  # offset of the bit depth in a PNG's header
 
 
 @dataclass(frozen=True)
@@ -30,6 +27,13 @@ class LabelMap:
 
     ids: Mapping[int, int]
     colors: Mapping[Color, int]
+    tolerance: float = 0.0  # how far a color may be from a class's, in RGB values; 0: exact, and strays are an error
+    variable: str | None = None  # the matrix of .mat files that hold several
+
+    @property
+    def by_color(self) -> bool | None:
+        """Whether masks are read as RGB; None, where both `ids` and `colors` are given: as each mask is saved."""
+        return None if self.ids and self.colors else bool(self.colors)
 
     def lut(self) -> NDArray[np.int16]:
         """int16 [65536]: raw value -> train id, -1 where the value is unknown."""
@@ -64,7 +68,7 @@ def identity(num_classes: int, ignore: Iterable[int] = ()) -> LabelMap:
 
 
 def voc_palette(count: int) -> list[Color]:
-    """VOC's colour map (VOC devkit, VOCcolormap.m): the bits of the index, dealt to R, G, B from the top bit down."""
+    """VOC's color map (VOC devkit, VOCcolormap.m): the bits of the index, dealt to R, G, B from the top bit down."""
     palette = []
     for index in range(count):
         rgb = [0, 0, 0]
@@ -75,38 +79,59 @@ def voc_palette(count: int) -> list[Color]:
     return palette
 
 
-def normalise(
-    data: bytes, name: str, mapping: LabelMap, classes: Sequence[str]
-) -> tuple[bytes, NDArray[np.uint8], NDArray[np.int64]]:
-    """A mask file -> (its mode-L PNG, ids uint8 [H, W], pixels per id int64 [256]).
+@dataclass(frozen=True)
+class StoredLabel:
+    """A label as it goes into the shard."""
 
-    Raises UserError on a broken file, or a value or a colour without a class.
+    png: bytes  # mode L, one byte a pixel
+    ids: NDArray[np.uint8]  # [H, W]
+    pixels: NDArray[np.int64]  # per id, [256]
+    unmatched: int = 0  # pixels whose color was too far from every class's, ignored
+
+
+def normalise(data: bytes, name: str, mapping: LabelMap, classes: Sequence[str]) -> StoredLabel:
+    """A mask file -> its ids and their PNG.
+
+    Raises UserError on a broken file, or a value or a color without a class.
     """
-    image = None if name.endswith(".mat") else decode_image(data, name)
-    if image is not None and image.mode in ("RGB", "RGBA"):
-        ids = _from_colors(image, name, mapping)
-        counts = count_values(ids)
-    else:
-        raw = label_of(data, name) if image is None else _indices(image, data, name)
-        table = mapping.lut()
-        raw_counts = count_values(raw)
-        present = np.flatnonzero(raw_counts)
-        unknown = present[table[present] < 0]
-        if unknown.size:
-            value = int(unknown[0])
-            count = int((raw == value).sum())
-            raise UserError(
-                f"{name} holds the value {value} ({count} pixels), the {len(classes)} classes use "
-                f"{_ranges(key for key, train in mapping.ids.items() if train != IGNORE)}: "
-                "correct the mask, or map the value to a class or to ignore"
-            )
-        ids = table.astype(np.uint8)[raw]
-        counts = np.zeros(256, np.int64)
-        np.add.at(counts, table[present], raw_counts[present])
-    return png.encode(ids), ids, counts
+    raw = read_mask(data, name, mapping.by_color, mapping.variable)
+    ids, unmatched, pixels = map_values(raw, name, mapping, classes)
+    return StoredLabel(png.encode(ids), ids, pixels, unmatched)
 
 
-def count_values(values: Raw) -> NDArray[np.int64]:
+def drawn(label: DrawnLabel, height: int, width: int) -> StoredLabel:
+    """The same from an annotation's shapes."""
+    ids = label.ids(height, width)
+    return StoredLabel(png.encode(ids), ids, count_values(ids))
+
+
+def map_values(
+    raw: Values, name: str, mapping: LabelMap, classes: Sequence[str]
+) -> tuple[NDArray[np.uint8], int, NDArray[np.int64]]:
+    """Raw values [H, W] or colors [H, W, 3] -> (train ids uint8 [H, W], unmatched pixels, pixels per id int64 [256]).
+
+    Raises UserError on a value or a color without a class.
+    """
+    if raw.ndim == 3:
+        ids, unmatched = from_colors(raw.astype(np.uint8, copy=False), name, mapping.colors, mapping.tolerance)
+        return ids, unmatched, count_values(ids)
+    table = mapping.lut()
+    raw_counts = count_values(raw)
+    present = np.flatnonzero(raw_counts)
+    unknown = present[table[present] < 0]
+    if unknown.size:
+        value = int(unknown[0])
+        raise UserError(
+            f"{name} holds the value {value} ({int(raw_counts[value])} pixels), the {len(classes)} classes use "
+            f"{_ranges(key for key, train in mapping.ids.items() if train != IGNORE)}: "
+            "correct the mask, or map the value to a class with `ids`, or list it in `ignore`"
+        )
+    counts = np.zeros(256, np.int64)
+    np.add.at(counts, table[present], raw_counts[present])
+    return table.astype(np.uint8)[raw], 0, counts
+
+
+def count_values(values: Values) -> NDArray[np.int64]:
     """Pixels per value, int64 [256 or more]."""
     if values.dtype == np.uint8:  # Pillow counts bytes several times faster than bincount, which widens them first
         return np.array(Image.fromarray(values).histogram(), np.int64)
@@ -116,56 +141,6 @@ def count_values(values: Raw) -> NDArray[np.int64]:
 def resize(ids: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Ids [H, W] at another (height, width). Nearest: anything else would invent classes."""
     return np.asarray(Image.fromarray(ids).resize((size[1], size[0]), Image.Resampling.NEAREST))
-
-
-def decode_image(data: bytes, name: str) -> Image.Image:
-    """A fully decoded image; UserError names the broken file."""
-    try:
-        image = Image.open(io.BytesIO(data))
-        image.load()
-        return image
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{name} is too large for one sample ({error}): cut it into tiles") from error
-    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error... by kind of damage
-        reason = "not an image" if "cannot identify" in str(error) else str(error) or type(error).__name__
-        raise UserError(f"{name} cannot be decoded ({reason}): fetch the file again or remove it") from error
-
-
-def _indices(image: Image.Image, data: bytes, name: str) -> Raw:
-    """Raw values [H, W]."""
-    depth = data[_PNG_DEPTH] if image.format == "PNG" else 8
-    if image.mode == "1":
-        return np.asarray(image).astype(np.uint8)
-    if image.mode in ("L", "P"):
-        values = np.asarray(image)
-        if image.mode == "L" and depth < 8:  # Pillow spreads 2- and 4-bit grey over 0..255
-            values = values // (255 // (2**depth - 1))
-        return values
-    if image.mode in ("I;16", "I;16B", "I;16L", "I"):
-        wide = np.asarray(image)
-        if wide.min() < 0 or wide.max() > 65535:
-            raise UserError(f"{name} holds values outside 0..65535: a mask holds one class number a pixel")
-        return wide.astype(np.uint16)
-    raise UserError(f"{name} has mode {image.mode}: a mask is an index image (L, P, 1, 16-bit) or RGB colours")
-
-
-def _from_colors(image: Image.Image, name: str, mapping: LabelMap) -> NDArray[np.uint8]:
-    """RGB colours -> train ids, uint8 [H, W]."""
-    if not mapping.colors:
-        raise UserError(f"{name} is a colour image, this dataset's masks are indices: use the index masks instead")
-    rgb = np.asarray(image.convert("RGB")).astype(np.uint32)
-    code = (rgb[..., 0] << 16) | (rgb[..., 1] << 8) | rgb[..., 2]
-    known = np.array(sorted((r << 16) | (g << 8) | b for r, g, b in mapping.colors), np.uint32)
-    trains = np.array([mapping.colors[(c >> 16, c >> 8 & 255, c & 255)] for c in known.tolist()], np.uint8)
-    slot = np.minimum(np.searchsorted(known, code), len(known) - 1)
-    missed = known[slot] != code
-    if missed.any():
-        color = [int(value) for value in rgb[missed][0]]
-        raise UserError(
-            f"{name} holds the colour {color} ({int(missed.sum())} pixels) that no class has: "
-            "add it to a class or to ignore"
-        )
-    return trains[slot]
 
 
 def _ranges(values: Iterable[int]) -> str:

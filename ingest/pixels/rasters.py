@@ -1,39 +1,32 @@
-"""Scenes too large, too deep or with too many bands for a plain image file: read whole once, cut into tiles.
+"""Scenes too large, too deep or with too many bands for a plain image file: read once, in strips, and cut into tiles.
 
 A scene is brought to 8 bits, H x W x C, and laid down as a plain array in a scratch folder; its tiles are then read
-from there in any order, each at the cost of its own bytes.
+from there in any order, each at the cost of its own bytes. No scene is in memory as a whole where strips can be read.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from ingest.errors import UserError
-from ingest.pixels import labels
-from ingest.pixels.images import channel_sums, to_rgb
-from ingest.pixels.labels import LabelMap, decode_image
+from ingest.pixels import labels, raw, recipe, tiff
+from ingest.pixels.decode import MAX_PIXELS
+from ingest.pixels.images import channel_sums
+from ingest.pixels.labels import DrawnLabel, LabelMap
+from ingest.pixels.masks import Values, read_mask, whole_numbers
+from ingest.pixels.recipe import PixelRecipe
+from ingest.shards import atomic
+from ingest.shards.manifest import IGNORE
 from ingest.sources.archives import Source
 
 Window = tuple[int, int, int, int]  # y, x, height, width
-
-
-@dataclass(frozen=True)
-class Bands:
-    """Which bands of a scene become channels, and which raw range becomes 0..255."""
-
-    choice: tuple[int, ...] = ()  # 1-based, as GIS tools count; empty: the 3 of an RGB file
-    ranges: tuple[tuple[float, float], ...] = ()  # a channel, or one for all; empty: 8 bits as they are
-
-    @property
-    def channels(self) -> int:
-        return len(self.choice) or 3
 
 
 @dataclass(frozen=True)
@@ -63,64 +56,65 @@ def _starts(length: int, size: int, overlap: int) -> list[int]:
 
 def read_size(source: Source) -> tuple[int, int]:
     """(height, width) from the file's head."""
-    data = source.read()
-    if _is_tiff(data):
-        array_shape = _tiff_shape(data, source.name)
-        return array_shape[0], array_shape[1]
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return image.height, image.width
-    except Exception as error:
-        raise UserError(f"{source.name} is not a readable image ({error}): fetch the file again") from error
+    found = raw.facts(source)
+    return found.height, found.width
 
 
-def prepare_scene(source: Source, bands: Bands, path: Path) -> None:
-    """Decodes a scene to uint8 [H, W, C] and saves it as .npy at `path`, whole or not at all."""
-    save(to_8bit(_read(source), source.name, bands), path)
+def prepare_scene(source: Source, pixels: PixelRecipe, path: Path) -> None:
+    """Decodes a scene to uint8 [H, W, C] and saves it as .npy at `path`, whole or not at all.
+
+    Where it has pixels without data, an array beside it says which have some (bool [H, W]).
+    """
+    found = raw.facts(source)
+    holes = False
+    with (
+        _saved(_valid(path), (found.height, found.width), bool) as where,
+        _saved(path, (found.height, found.width, pixels.channels), np.uint8) as out,
+    ):
+        for strip in raw.strips(source, found, pixels):
+            eight, valid = recipe.apply(strip, source.name, pixels, found.nodata)
+            out.write(eight.tobytes())
+            where.write((np.ones(eight.shape[:2], bool) if valid is None else valid).tobytes())
+            holes |= valid is not None
+    if not holes:
+        _valid(path).unlink()
 
 
-def prepare_label(source: Source, mapping: LabelMap, classes: Sequence[str], path: Path) -> None:
-    """Decodes a scene's mask to train ids, uint8 [H, W], and saves it as .npy at `path`."""
-    data = source.read()
-    if _is_tiff(data) and not _opens_in_pillow(data):
-        raw = _tiff(data, source.name)
-        if raw.ndim != 2:
-            raise UserError(f"{source.name} has {raw.shape[2]} bands: a mask has one, or is an RGB image of colours")
-        out = io.BytesIO()
-        Image.fromarray(raw.astype(np.uint16)).save(out, "PNG")
-        data = out.getvalue()
-    save(labels.normalise(data, source.name, mapping, classes)[1], path)
+def prepare_label(
+    label: Source | DrawnLabel, mapping: LabelMap, classes: Sequence[str], scene: Source, path: Path
+) -> None:
+    """Brings a scene's mask, or its annotation's shapes, to train ids uint8 [H, W] and saves them as .npy at `path`."""
+    if not isinstance(label, Source):
+        ids = label.ids(*read_size(scene))
+        with _saved(path, ids.shape, np.uint8) as out:
+            out.write(ids.tobytes())
+        return
+    with _saved(path, read_size(label), np.uint8) as out:
+        for strip in _mask_strips(label, mapping):
+            out.write(labels.map_values(strip, label.name, mapping, classes)[0].tobytes())
 
 
-def to_8bit(scene: NDArray[np.generic], name: str, bands: Bands) -> NDArray[np.uint8]:
-    """[H, W] or [H, W, bands] of any depth -> uint8 [H, W, C]. Raises UserError where the spec has to say more."""
-    scene = scene[..., None] if scene.ndim == 2 else scene
-    if bands.choice:
-        if max(bands.choice) > scene.shape[2]:
-            raise UserError(f"{name} has {scene.shape[2]} bands, the spec asks for band {max(bands.choice)}")
-        scene = scene[..., [band - 1 for band in bands.choice]]
-    elif scene.shape[2] == 1:
-        scene = np.repeat(scene, 3, axis=2)
-    elif scene.shape[2] != 3:
-        raise UserError(f"{name} has {scene.shape[2]} bands: choose with `bands: [1, 2, 3, ...]` in the spec")
-    if not bands.ranges:
-        if scene.dtype != np.uint8:
-            raise UserError(
-                f"{name} holds {scene.dtype}: say what becomes 0..255 with `range: [low, high]` in the spec"
-            )
-        return np.ascontiguousarray(scene)
-    out = np.empty(scene.shape, np.uint8)
-    for channel in range(scene.shape[2]):
-        low, high = bands.ranges[channel if len(bands.ranges) > 1 else 0]
-        scaled = (scene[..., channel].astype(np.float32) - low) * np.float32(255 / (high - low))
-        out[..., channel] = np.clip(np.rint(scaled), 0, 255)
-    return out
+def _mask_strips(label: Source, mapping: LabelMap) -> Iterator[Values]:
+    """A mask's raw values from the top down: in strips where it is a large TIFF of one band, else at once."""
+    if raw.is_tiff_source(label):
+        found = tiff.facts(label)
+        if found.bands == 1 and found.height * found.width > MAX_PIXELS // 4:
+            yield from (whole_numbers(strip, label.name) for strip in tiff.strips(label, found))
+            return
+    yield read_mask(label.read(), label.name, mapping.by_color, mapping.variable)
 
 
 def cut(path: Path, window: Window) -> NDArray[np.uint8]:
     """One tile of a prepared scene or label, uint8 [h, w, ...]."""
     y, x, height, width = window
     return np.ascontiguousarray(np.load(path, mmap_mode="r")[y : y + height, x : x + width])
+
+
+def ignore_holes(ids: NDArray[np.uint8], scene: Path, window: Window) -> NDArray[np.uint8]:
+    """A tile's train ids [h, w] with 255 where the prepared scene at `scene` has no data."""
+    if _valid(scene).exists():
+        ids[~cut(_valid(scene), window).astype(bool)] = IGNORE
+    return ids
 
 
 def encode(pixels: NDArray[np.uint8]) -> bytes:
@@ -136,61 +130,14 @@ def count(pixels: NDArray[np.uint8]) -> tuple[list[int], list[int]]:
     return channel_sums(np.stack(channels).astype(np.int64))
 
 
-def _read(source: Source) -> NDArray[np.generic]:
-    data = source.read()
-    if _is_tiff(data):
-        return _tiff(data, source.name)
-    return np.asarray(to_rgb(decode_image(data, source.name), source.name))
+def _valid(scene: Path) -> Path:
+    return scene.with_suffix(".valid.npy")
 
 
-def _is_tiff(data: bytes) -> bool:
-    return data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two: BigTIFF
-
-
-def _opens_in_pillow(data: bytes) -> bool:
-    try:
-        Image.open(io.BytesIO(data)).close()
-        return True
-    except Exception:
-        return False
-
-
-def _tiff_shape(data: bytes, name: str) -> tuple[int, ...]:
-    import tifffile  # not needed for any other dataset
-
-    try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            page = file.pages[0]
-            return (page.imagelength, page.imagewidth)
-    except Exception as error:
-        raise UserError(f"{name} is not a readable TIFF ({error}): fetch the file again") from error
-
-
-def _tiff(data: bytes, name: str) -> NDArray[np.generic]:
-    """[H, W] or [H, W, bands]: planes of a planar file or of separate pages become bands."""
-    import tifffile
-
-    try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            height, width = file.pages[0].imagelength, file.pages[0].imagewidth
-            array = np.asarray(file.asarray())
-    except Exception as error:
-        hint = "pip install imagecodecs" if "imagecodecs" in str(error) else "fetch the file again"
-        raise UserError(f"{name} is not a readable TIFF ({error}): {hint}") from error
-    if array.ndim == 3 and array.shape[1:] == (height, width):
-        array = np.moveaxis(array, 0, 2)
-    if array.ndim not in (2, 3) or array.shape[:2] != (height, width):
-        raise UserError(f"{name} holds an array of shape {array.shape}: a scene is one image of {height}x{width}")
-    return array
-
-
-def save(array: NDArray[np.uint8], path: Path) -> None:
-    """A plain .npy at `path`, whole or not at all."""
-    partial = path.with_suffix(".partial")
-    try:
-        with open(partial, "wb") as file:
-            np.save(file, array, allow_pickle=False)
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+@contextmanager
+def _saved(path: Path, shape: tuple[int, ...], dtype: type) -> Iterator[BinaryIO]:
+    """A .npy file whose rows are still to be written, in order; whole at the end, or not there."""
+    with atomic.opened(path) as file:
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        yield file

@@ -9,7 +9,8 @@ from typing import Any
 
 from ingest.errors import UserError, nearest
 from ingest.pixels.labels import Color, DrawnLabel, LabelMap
-from ingest.pixels.rasters import Bands, Window
+from ingest.pixels.rasters import Window
+from ingest.pixels.recipe import PixelRecipe
 from ingest.shards.manifest import Skipped
 from ingest.sources.archives import Source
 from ingest.sources.trees import Tree
@@ -49,7 +50,8 @@ class RawDataset:
     skipped: dict[str, list[Skipped]] = field(default_factory=dict)
     expected: dict[str, int] = field(default_factory=dict)  # official sample counts, where the splits have them
     options: dict[str, Any] = field(default_factory=dict)  # what was detected or chosen: labels, version, classes
-    bands: Bands | None = None  # given: scenes, to be read by rasters
+    pixels: PixelRecipe = field(default_factory=PixelRecipe)  # not plain: scenes, to be read by `rasters`
+    notes: list[str] = field(default_factory=list)  # what was concluded from the data, to be said once
 
 
 def choose_splits(wanted: Sequence[str], available: Sequence[str], default: Sequence[str] | None = None) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,9 +61,12 @@ class Tree:
         if isinstance(entry, Source):
             return entry
         try:
-            return Source(name, entry, os.stat(entry).st_size)
+            found = os.stat(entry)
         except OSError as error:  # a dangling link
             raise UserError(f"{name} cannot be read ({error.strerror}): check {entry}") from error
+        if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for, /dev/zero read, for ever
+            raise UserError(f"{name} is a pipe or a device, no file: remove {entry}")
+        return Source(name, entry, found.st_size)
 
     def text(self, name: str) -> str:
         """A list file's text."""
@@ -85,18 +89,24 @@ class Tree:
     def match(self, pattern: str) -> dict[str, str]:
         """Names that match a glob -> what its wildcards stand for, extension left out: the text that pairs files.
 
-        `*` and `?` stay within a folder, `**/` spans any number of them, `{a,b}` and `[ab]` choose.
+        `*` and `?` stay within a folder, `**/` spans any number of them, `{a,b}` and `[ab]` choose. Letter case counts,
+        but not in the extension: `*.jpg` matches `a.JPG`. Raises UserError on a glob that cannot be read.
         """
-        regex = _glob_regex(pattern)
+        regex = glob_regex(pattern)
         found = {}
         for name in self.names:
             if hit := regex.fullmatch(name):
-                texts = [text or "" for text in hit.groups()]
                 stem = os.path.splitext(name)[0]
-                if texts and name.endswith(texts[-1]):  # the last wildcard swallowed the extension
-                    texts[-1] = texts[-1][: len(texts[-1]) - (len(name) - len(stem))]
+                spans = [hit.span(group) for group in range(1, regex.groups + 1)]
+                # what a wildcard took of the extension is left out; so is one that stands for the extension alone
+                texts = [name[start : min(end, len(stem))] for start, end in spans if start <= len(stem)]
                 found[name] = "/".join(texts) if texts else os.path.basename(stem)
         return found
+
+    def match_any_case(self, pattern: str) -> list[str]:
+        """Names that match a glob when letter case does not count: for the message when `match` found none."""
+        regex = re.compile(glob_regex(pattern).pattern, re.S | re.I)
+        return [name for name in self.names if regex.fullmatch(name)]
 
     def describe(self, limit: int = 6) -> str:
         """What lies at the top, for error messages: `JPEGImages/, readme.txt, ...`."""
@@ -121,26 +131,35 @@ def _walk(root: Path) -> Iterator[tuple[str, str]]:
                 yield prefix + name, os.path.join(folder, name)
 
 
-def _glob_regex(pattern: str) -> re.Pattern[str]:
-    """A glob as a regular expression with one group a wildcard."""
-    out = ""
-    rest = pattern.removeprefix("./")
-    while rest:
-        if hit := re.match(r"\*\*/", rest):
-            out += r"((?:[^/]+/)*)"
-        elif hit := re.match(r"\*\*", rest):
-            out += r"(.*)"
-        elif hit := re.match(r"\*", rest):
-            out += r"([^/]*)"
-        elif hit := re.match(r"\?", rest):
-            out += r"([^/])"
-        elif hit := re.match(r"\[[^\]]+\]", rest):
-            out += "(" + hit[0].replace("[!", "[^") + ")"
-        elif hit := re.match(r"\{([^}]*)\}", rest):  # choices of extension or folder: not part of the pairing text
-            out += "(?:" + "|".join(re.escape(choice) for choice in hit[1].split(",")) + ")"
+def glob_regex(pattern: str) -> re.Pattern[str]:
+    """A glob as a regular expression with one group a wildcard. UserError on a glob that cannot be read."""
+    clean = pattern.removeprefix("./")
+    head, dot, ext = clean.rpartition(".")
+    if not dot or not re.fullmatch(r"[A-Za-z0-9]+|\{[A-Za-z0-9,]+\}", ext):
+        head, ext = clean, ""
+    try:
+        return re.compile(_translate(head) + (rf"\.(?i:{_translate(ext)})" if ext else ""), re.S)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise UserError(
+            f"the glob {pattern!r} cannot be read ({error}): *, ?, **/, [ab], [a-z] and {{a,b}} are known"
+        ) from error
+
+
+_PIECES = re.compile(r"(?P<folders>\*\*/)|(?P<all>\*\*)|(?P<text>\*)|(?P<one>\?)|\[(?P<set>[^\]]+)\]|\{(?P<choice>[^}]*)\}")
+_WILD = {"folders": r"((?:[^/]+/)*)", "all": r"(.*)", "text": r"([^/]*)", "one": r"([^/])"}
+
+
+def _translate(glob: str) -> str:
+    """A glob's text as that of a regular expression."""
+    out, at = "", 0
+    for hit in _PIECES.finditer(glob):
+        out += re.escape(glob[at : hit.start()])
+        at = hit.end()
+        if hit["set"]:
+            body = hit["set"].replace("\\", r"\\").replace("[", r"\[")
+            out += f"([^/{body[1:]}])" if body[0] in "!^" else f"([{body}])"
+        elif hit["choice"] is not None:  # of extension or folder: not part of the text that pairs files
+            out += "(?:" + "|".join(re.escape(choice) for choice in hit["choice"].split(",")) + ")"
         else:
-            hit = re.match(r".", rest, re.S)
-            assert hit
-            out += re.escape(hit[0])
-        rest = rest[hit.end() :]
-    return re.compile(out, re.S)
+            out += _WILD[hit.lastgroup or ""]
+    return out + re.escape(glob[at:])
