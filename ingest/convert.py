@@ -11,14 +11,12 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ingest import tiling
 from ingest.errors import UserError
 from ingest.pixels import images, labels, rasters
+from ingest.pixels.decode import image_size
 from ingest.pixels.images import Format
-from ingest.pixels.labels import DrawnLabel, LabelMap
+from ingest.pixels.labels import DrawnLabel, LabelMap, StoredLabel
 from ingest.processes import watch_parent
 from ingest.shards import png
 from ingest.shards.manifest import Skipped
@@ -67,10 +65,12 @@ def convert(pair: Pair, rules: Rules) -> Converted | Skipped:
 def _convert_tile(pair: Pair, rules: Rules) -> Converted:
     """A tile of a scene that was decoded, checked and mapped before."""
     assert pair.window is not None
-    pixels = rasters.cut(tiling.place(Path(rules.folder), pair.image), pair.window)
+    scene = tiling.place(Path(rules.folder), pair.image)
+    pixels = rasters.cut(scene, pair.window)
     label, id_pixels = None, [0] * 256
     if pair.label is not None:
-        ids = rasters.cut(tiling.place(Path(rules.folder), pair.label), pair.window)
+        prepared = rasters.cut(tiling.place(Path(rules.folder), pair.label), pair.window)
+        ids = rasters.ignore_holes(prepared, scene, pair.window)
         label, id_pixels = png.encode(ids), labels.count_values(ids).tolist()
     height, width, channels = pixels.shape
     if channels == 3:
@@ -86,7 +86,8 @@ def _convert(pair: Pair, rules: Rules) -> Converted:
     label, label_hw, id_pixels = None, None, [0] * 256
     data = pair.image.read()
     if pair.label is not None:
-        label, ids, counts = _label(pair.label, data, pair.image.name, rules)
+        stored = _label(pair.label, data, pair.image.name, rules)
+        label, ids, counts = stored.png, stored.ids, stored.pixels
         label_hw = (ids.shape[0], ids.shape[1])
         if size := images.fit(*label_hw, rules.images.max_side):
             ids = labels.resize(ids, size)
@@ -106,14 +107,11 @@ def _convert(pair: Pair, rules: Rules) -> Converted:
     )
 
 
-def _label(
-    label: Source | DrawnLabel, image: bytes, image_name: str, rules: Rules
-) -> tuple[bytes, NDArray[np.uint8], NDArray[np.int64]]:
-    """A mask file or an annotation's shapes -> (PNG of train ids, the ids [H, W], pixels per id [256])."""
+def _label(label: Source | DrawnLabel, image: bytes, image_name: str, rules: Rules) -> StoredLabel:
+    """A mask file, or an annotation's shapes drawn for this image."""
     if isinstance(label, Source):
         return labels.normalise(label.read(), label.name, rules.labels, rules.classes)
-    ids = label.ids(*images.size(image, image_name))
-    return png.encode(ids), ids, labels.count_values(ids)
+    return labels.drawn(label, *image_size(image, image_name))
 
 
 def convert_all(pairs: Iterable[Pair], rules: Rules, workers: int) -> Generator[Converted | Skipped, None, None]:

@@ -98,7 +98,7 @@ class Common:
 
         if self.tile and self.max_side:
             raise UserError("--tile and --max-side do not go together: choose one")
-        if self.tile or raw.bands:
+        if self.tile or not raw.pixels.plain:
             raw = tiled(raw, Tile(*self.tile) if self.tile else Tile())
 
         options = {

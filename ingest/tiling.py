@@ -29,8 +29,8 @@ FOLDER = "scenes"
 class _Job:
     source: Source | DrawnLabel
     path: Path
-    hw: tuple[int, int]  # of the scene
-    bands: Bands | None  # None: a label
+    scene: Source  # the same as `source`, or what it is the label of
+    pixels: PixelRecipe
     labels: LabelMap
     classes: tuple[str, ...]
 
@@ -49,7 +49,7 @@ def tiled(raw: RawDataset, tile: Tile) -> RawDataset:
 
 def place(folder: Path, source: Source | DrawnLabel) -> Path:
     """Where a source's prepared array lies."""
-    return folder / FOLDER / (hashlib.sha256(source.name.encode()).hexdigest()[:24] + ".npy")
+    return folder / FOLDER / (hashlib.sha256(source.name.encode("utf-8", "surrogateescape")).hexdigest()[:24] + ".npy")
 
 
 def prepare(pairs: Iterable[Pair], folder: Path, raw: RawDataset, workers: int) -> None:
@@ -60,9 +60,8 @@ def prepare(pairs: Iterable[Pair], folder: Path, raw: RawDataset, workers: int) 
     for pair in unique.values():
         for source in (pair.image, pair.label):
             if source is not None and not place(folder, source).exists():
-                bands = raw.bands or Bands() if source is pair.image else None
-                hw = rasters.read_size(pair.image)
-                jobs.append(_Job(source, place(folder, source), hw, bands, raw.labels, tuple(raw.classes)))
+                path = place(folder, source)
+                jobs.append(_Job(source, path, pair.image, raw.pixels, raw.labels, tuple(raw.classes)))
     _run(jobs, workers, raw.name)
     for pair in unique.values():
         if isinstance(pair.label, Source):
@@ -91,12 +90,10 @@ def _run(jobs: Sequence[_Job], workers: int, name: str) -> None:
 
 
 def _prepare(job: _Job) -> None:
-    if not isinstance(job.source, Source):
-        rasters.save(job.source.ids(*job.hw), job.path)
-    elif job.bands is None:
-        rasters.prepare_label(job.source, job.labels, job.classes, job.path)
+    if job.source is job.scene or job.source == job.scene:  # a pickled job holds two copies
+        rasters.prepare_scene(job.scene, job.pixels, job.path)
     else:
-        rasters.prepare_scene(job.source, job.bands, job.path)
+        rasters.prepare_label(job.source, job.labels, job.classes, job.scene, job.path)
 
 
 def remove(folder: Path) -> None:

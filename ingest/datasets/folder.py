@@ -13,7 +13,7 @@ from ingest.datasets import annotated, label_spec
 from ingest.datasets.label_spec import LabelSpec
 from ingest.errors import UserError, nearest
 from ingest.pixels.labels import Color, LabelMap, voc_palette
-from ingest.pixels.rasters import Bands
+from ingest.pixels.recipe import PixelRecipe
 from ingest.shards.manifest import IGNORE, Skipped
 from ingest.sources.raw import Pair, RawDataset, choose_splits, pair_up
 from ingest.sources.trees import Tree
@@ -31,7 +31,7 @@ class Spec:
     palette: list[Color]
     labels: LabelMap
     splits: dict[str, tuple[str, str | None]]  # name -> glob of images, glob of labels
-    bands: Bands | None
+    bands: PixelRecipe
     path: str = field(default="")
     shapes: LabelSpec | None = None  # `labels`: annotation files that hold shapes, instead of masks
 
@@ -43,7 +43,7 @@ def find(src: Path, spec: Spec, splits: Sequence[str] = (), skip_bad: bool = Fal
     paired, skipped = {}, {}
     for name in names:
         paired[name], skipped[name] = _pair(tree, spec, name, skip_bad)
-    return RawDataset(spec.name, spec.classes, spec.palette, spec.labels, paired, skipped, bands=spec.bands)
+    return RawDataset(spec.name, spec.classes, spec.palette, spec.labels, paired, skipped, pixels=spec.bands)
 
 
 def _pair(tree: Tree, spec: Spec, split: str, skip_bad: bool) -> tuple[list[Pair], list[Skipped]]:
@@ -161,11 +161,11 @@ def _colors(given: Any, classes: list[str], path: str) -> dict[Color, int]:
     return found
 
 
-def _bands(raw: dict[str, Any], path: str) -> Bands | None:
+def _bands(raw: dict[str, Any], path: str) -> PixelRecipe:
     """`bands: [4, 3, 2]` and `range: [low, high]`, or a range a band."""
     choice, ranges = raw.get("bands") or [], raw.get("range") or []
     if not choice and not ranges:
-        return None
+        return PixelRecipe()
     if not isinstance(choice, list) or not all(isinstance(band, int) and band >= 1 for band in choice):
         raise UserError(f"{path}: 'bands' must list band numbers, 1 first, not {choice!r}")
     ranges = (
@@ -180,7 +180,7 @@ def _bands(raw: dict[str, Any], path: str) -> Bands | None:
         raise UserError(
             f"{path}: 'range' has {len(ranges)} pairs for {len(choice) or 3} bands: give one, or one a band"
         )
-    return Bands(tuple(choice), tuple((float(low), float(high)) for low, high in ranges))
+    return PixelRecipe(tuple(choice), tuple((float(low), float(high)) for low, high in ranges))
 
 
 def _color(color: Any, path: str) -> Color:

@@ -17,7 +17,6 @@ from ingest.shards import png
 from ingest.shards.manifest import IGNORE
 
 
-
 @dataclass(frozen=True)
 class LabelMap:
     """From what a mask holds to train ids: `ids` for index masks (value -> train id), `colors` for RGB masks.

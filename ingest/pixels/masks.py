@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,9 @@ ARRAYS = (".mat", ".npy")
 def read_mask(data: bytes, name: str, colored: bool | None, variable: str | None = None) -> Values:
     """A mask's raw values [H, W], uint8 or uint16, or its colors, uint8 [H, W, 3].
 
-    `colored` says that the dataset's classes are given by colors: then any image is read as RGB. False: an image must
-    hold indices; a grey one that was saved as RGB does. None: as each image is. `variable` names the array of a .mat file that holds several.
+    `colored` says that the classes are given by colors: then any image is read as RGB. False: an image must hold
+    indices; a grey one that was saved as RGB does. None: as each image is. `variable` names the array of a .mat file
+    that holds several.
     """
     suffix = name[name.rfind(".") :].lower()
     if suffix in ARRAYS:
@@ -40,7 +42,7 @@ def read_mask(data: bytes, name: str, colored: bool | None, variable: str | None
         return _indices(image, data, name)
     values = whole_numbers(array, name)
     if values.ndim == 3 and values.shape[2] == 3 and values.dtype == np.uint8:
-        return values if colored is not False else _grey(values, name)
+        return values if colored is not False else _grey(values.astype(np.uint8), name)
     if values.ndim != 2:
         raise UserError(f"{name} holds an array of shape {values.shape}: a mask is [height, width], or RGB colors")
     if colored:
@@ -56,9 +58,9 @@ def whole_numbers(array: NDArray[np.generic], name: str) -> Values:
     if array.dtype.kind not in "uif" or not array.size:
         raise UserError(f"{name} holds {array.dtype}: a mask holds one class number a pixel")
     if array.dtype == np.uint8 or array.dtype == np.uint16:
-        return array
+        return cast(Values, array)
     low, high = float(array.min()), float(array.max())
-    if not (0 <= low and high <= 65535):  # also where NaN is
+    if not (low >= 0 and high <= 65535):  # also where NaN is
         raise UserError(f"{name} holds values outside 0..65535 ({low:g}..{high:g}): a mask holds class numbers")
     wide = array.astype(np.uint16)
     if array.dtype.kind == "f" and (wide != array).any():

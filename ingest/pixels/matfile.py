@@ -24,7 +24,7 @@ def read_mat(data: bytes, name: str) -> dict[str, Any]:
 
 
 def label_of(data: bytes, name: str, variable: str | None = None) -> NDArray[np.generic]:
-    """The mask [H, W] or [H, W, 3]: `variable`, else GTcls.Segmentation (SBD), S (COCO-Stuff 10k) or the only matrix."""
+    """The mask [H, W] or [H, W, 3]: `variable`, else GTcls.Segmentation (SBD), S (COCO-Stuff) or the only matrix."""
     variables = read_mat(data, name)
     if variable is not None:
         mask = variables.get(variable)

@@ -18,9 +18,7 @@ from ingest.sources.archives import Source
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def read_pixels(
-    data: bytes, name: str, pixels: PixelRecipe
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+def read_pixels(data: bytes, name: str, pixels: PixelRecipe) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
     """An image file's bytes -> (uint8 [H, W, C] by the recipe, where there is data [H, W] or None for everywhere).
 
     What ingest stores of that file without scaling and without loss. The pixels are as they lie in the file: an EXIF
@@ -53,9 +51,10 @@ def picture(data: bytes, name: str) -> Image.Image:
     if is_tiff(data):
         found = tiff.facts_of(data, name)
         if not found.by_pillow and (found.bands not in (1, 3) or (found.bands == 3 and found.dtype != "uint8")):
+            depth = "" if found.dtype == "uint8" else ", and say what becomes 0..255 with `range` or `percentiles`"
             raise UserError(
-                f"{name} has {found.bands} bands of {found.dtype}: choose three, or all, with `bands: [1, 2, 3]` in the "
-                "spec" + ("" if found.dtype == "uint8" else ", and say what becomes 0..255 with `range` or `percentiles`")
+                f"{name} has {found.bands} bands of {found.dtype}: choose three, or all, with `bands: [1, 2, 3]` in "
+                f"the spec{depth}"
             )
         if found.dtype not in ("uint8", "uint16"):
             raise UserError(

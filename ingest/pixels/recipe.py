@@ -59,7 +59,7 @@ class PixelRecipe:
 
 
 def choose_bands(scene: NDArray[np.generic], name: str, recipe: PixelRecipe) -> NDArray[np.generic]:
-    """[H, W] or [H, W, bands] -> the bands that become channels, [H, W, C]. UserError where the spec has to say more."""
+    """[H, W] or [H, W, bands] -> the bands that become channels, [H, W, C]. UserError where the spec must say more."""
     scene = scene[..., None] if scene.ndim == 2 else scene
     count = scene.shape[2]
     if recipe.bands:
@@ -139,7 +139,9 @@ def to_rgb(image: Image.Image, name: str) -> Image.Image:
 def check(recipe: PixelRecipe, where: str) -> None:
     """UserError naming `where` (a spec's path) for what no scene can have."""
     if any(band < 1 for band in recipe.bands) or len(recipe.bands) > _MOST_BANDS:
-        raise UserError(f"{where}: 'bands' must list 1 to {_MOST_BANDS} band numbers, 1 first, not {list(recipe.bands)}")
+        raise UserError(
+            f"{where}: 'bands' must list 1 to {_MOST_BANDS} band numbers, 1 first, not {list(recipe.bands)}"
+        )
     for low, high in recipe.ranges:
         if not (np.isfinite([low, high]).all() and low < high and np.isfinite(np.float32(high - low))):
             raise UserError(f"{where}: range [{low:g}, {high:g}]: both must be numbers, low below high")

@@ -184,8 +184,8 @@ def _check_claims(series: Any, page: Any, size: int, name: str) -> None:
     if claimed > _RATIO * size or (listed != needed and not series.dataoffset):
         kind = "tiles" if page.is_tiled else "strips"
         raise UserError(
-            f"{name} claims {page.imagewidth}x{page.imagelength} pixels, {claimed:,} bytes in {needed:,} {kind}, but is "
-            f"a file of {size:,} bytes that lists {listed:,}: it is damaged; write it again"
+            f"{name} claims {page.imagewidth}x{page.imagelength} pixels, {claimed:,} bytes in {needed:,} {kind}, but "
+            f"is a file of {size:,} bytes that lists {listed:,}: it is damaged; write it again"
         )
 
 

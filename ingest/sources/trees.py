@@ -145,7 +145,9 @@ def glob_regex(pattern: str) -> re.Pattern[str]:
         ) from error
 
 
-_PIECES = re.compile(r"(?P<folders>\*\*/)|(?P<all>\*\*)|(?P<text>\*)|(?P<one>\?)|\[(?P<set>[^\]]+)\]|\{(?P<choice>[^}]*)\}")
+_PIECES = re.compile(
+    r"(?P<folders>\*\*/)|(?P<all>\*\*)|(?P<text>\*)|(?P<one>\?)|\[(?P<set>[^\]]+)\]|\{(?P<choice>[^}]*)\}"
+)
 _WILD = {"folders": r"((?:[^/]+/)*)", "all": r"(.*)", "text": r"([^/]*)", "one": r"([^/])"}
 
 

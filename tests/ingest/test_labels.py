@@ -26,7 +26,8 @@ def png(image: Image.Image, **options: object) -> bytes:
 
 def test_a_ready_mask_is_stored_with_rows_that_need_no_filter():
     data = png(Image.fromarray(IDS))
-    stored, ids, counts = normalise(data, "x", identity(3), CLASSES)
+    label = normalise(data, "x", identity(3), CLASSES)
+    stored, ids, counts = label.png, label.ids, label.pixels
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(stored))), IDS)
     rows = zlib.decompress(stored[stored.index(b"IDAT") + 4 :])
     assert rows == b"".join(b"\0" + row.tobytes() for row in IDS)
@@ -47,7 +48,7 @@ def test_index_masks_of_any_depth(kind: str):
     elif kind == "1 bit":
         image = Image.fromarray(ids > 0)
     data = two_bit_png(ids) if kind == "2 bit" else png(image, **options)
-    stored, _, _ = normalise(data, "x", identity(3), CLASSES)
+    stored = normalise(data, "x", identity(3), CLASSES).png
     opened = Image.open(io.BytesIO(stored))
     assert opened.mode == "L"
     np.testing.assert_array_equal(np.asarray(opened), ids)
@@ -69,14 +70,15 @@ def two_bit_png(ids: np.ndarray) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-def test_unknown_values_and_colours_are_named():
+def test_unknown_values_and_colors_are_named():
     with pytest.raises(UserError, match=r"mask\.png holds the value 2 .* 0\.\.1"):
         normalise(png(Image.fromarray(IDS)), "mask.png", identity(2), CLASSES[:2])
-    colours = Image.fromarray(np.full((4, 4, 3), 7, np.uint8))
-    with pytest.raises(UserError, match="colour image"):
-        normalise(png(colours), "mask.png", identity(2), CLASSES[:2])
+    colors = Image.fromarray(np.full((4, 4, 3), 7, np.uint8))
+    with pytest.raises(UserError, match=r"color image.*`colors:"):
+        odd = Image.fromarray(np.full((4, 4, 3), (7, 7, 9), np.uint8))
+        normalise(png(odd), "mask.png", identity(2), CLASSES[:2])
     with pytest.raises(UserError, match=r"\[7, 7, 7\] \(16 pixels\)"):
-        normalise(png(colours), "mask.png", LabelMap({}, {(1, 2, 3): 0}), CLASSES[:1])
+        normalise(png(colors), "mask.png", LabelMap({}, {(1, 2, 3): 0}), CLASSES[:1])
 
 
 def test_keys_are_safe_short_unique_and_stable():
@@ -94,3 +96,99 @@ def test_keys_are_safe_short_unique_and_stable():
     assert len({key.lower() for key in keys}) == len(keys)
     for key in keys:
         assert 0 < len(key) <= 60 and all(c.isascii() and (c.isalnum() or c in "-_") for c in key)
+
+
+def saved(array: np.ndarray, form: str) -> bytes:
+    out = io.BytesIO()
+    if form == "npy":
+        np.save(out, array)
+    elif form == "mat":
+        import scipy.io
+
+        scipy.io.savemat(out, {"whatever": array.astype(np.float64)})
+    elif form == "tiff16":
+        import tifffile
+
+        tifffile.imwrite(out, array.astype(np.float32))  # of a kind that Pillow opens, with whole numbers
+    else:
+        Image.fromarray(array).save(out, form)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("form", "name"),
+    [("npy", "x.npy"), ("mat", "x.mat"), ("tiff16", "x.tif"), ("TIFF", "x.tif"), ("BMP", "x.bmp"), ("GIF", "x.gif")],
+)
+def test_index_masks_of_any_format(form: str, name: str):
+    np.testing.assert_array_equal(normalise(saved(IDS, form), name, identity(3), CLASSES).ids, IDS)
+
+
+def test_grey_saved_as_rgb_holds_indices():
+    data = png(Image.fromarray(np.repeat(IDS[..., None], 3, 2)))
+    np.testing.assert_array_equal(normalise(data, "x.png", identity(3), CLASSES).ids, IDS)
+
+
+COLORS = {(0, 0, 0): 255, (200, 30, 30): 0, (30, 200, 30): 1}
+
+
+@pytest.mark.parametrize("form", ["PNG", "palette", "TIFF", "BMP", "npy"])
+def test_color_masks_of_any_format(form: str):
+    rgb = np.array(list(COLORS), np.uint8)[IDS]
+    data = png(Image.fromarray(rgb).quantize(8)) if form == "palette" else saved(rgb, form)
+    found = normalise(data, "x.npy" if form == "npy" else "x.png", LabelMap({}, COLORS), CLASSES[:2])
+    np.testing.assert_array_equal(found.ids, np.array([255, 0, 1], np.uint8)[IDS])
+
+
+def test_black_and_white_masks_by_color():
+    data = png(Image.fromarray(np.uint8([[0, 255]])))
+    mapping = LabelMap({}, {(0, 0, 0): 0, (255, 255, 255): 1})
+    assert normalise(data, "x.png", mapping, CLASSES[:2]).ids.tolist() == [[0, 1]]
+
+
+def test_soft_edges_take_the_nearest_color_or_are_ignored_and_counted():
+    rgb = np.uint8([[[200, 30, 30], [190, 40, 35], [115, 115, 30], [30, 200, 30], [0, 9, 0]]])
+    found = normalise(png(Image.fromarray(rgb)), "x.png", LabelMap({}, COLORS, tolerance=20), CLASSES[:2])
+    assert found.ids.tolist() == [[0, 0, 255, 1, 255]] and found.unmatched == 1
+
+
+def test_jpeg_masks_are_told_of_tolerance_and_read_with_it():
+    rgb = np.kron(np.array(list(COLORS), np.uint8)[IDS].transpose(2, 0, 1), np.ones((16, 16), np.uint8))
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(rgb.transpose(1, 2, 0))).save(buffer, "JPEG", quality=90)
+    with pytest.raises(UserError, match="`tolerance: 40`"):
+        normalise(buffer.getvalue(), "x.jpg", LabelMap({}, COLORS), CLASSES[:2])
+    found = normalise(buffer.getvalue(), "x.jpg", LabelMap({}, COLORS, tolerance=40), CLASSES[:2])
+    truth = np.kron(np.array([255, 0, 1], np.uint8)[IDS], np.ones((16, 16), np.uint8))
+    assert 0 < found.unmatched < 0.1 * truth.size
+    assert (found.ids == truth).mean() > 0.9
+
+
+def test_a_mat_file_with_several_matrices_needs_a_name():
+    import scipy.io
+
+    out = io.BytesIO()
+    scipy.io.savemat(out, {"mask": IDS, "depth": IDS * 2.5})
+    with pytest.raises(UserError, match=r"mask, depth.*`variable"):
+        normalise(out.getvalue(), "x.mat", identity(3), CLASSES)
+    mapping = LabelMap({0: 0, 1: 1, 2: 2}, {}, variable="mask")
+    np.testing.assert_array_equal(normalise(out.getvalue(), "x.mat", mapping, CLASSES).ids, IDS)
+    with pytest.raises(UserError, match="no matrix 'masks'"):
+        normalise(out.getvalue(), "x.mat", LabelMap({}, {}, variable="masks"), CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [(IDS * 0.5, "fractions"), (IDS - 7.0, "outside 0..65535"), (np.array([[object()]]), "objects"), (IDS[0], "shape")],
+)
+def test_arrays_that_are_no_mask(array: np.ndarray, words: str):
+    out = io.BytesIO()
+    np.save(out, array, allow_pickle=True)
+    with pytest.raises(UserError, match=words):
+        normalise(out.getvalue(), "x.npy", identity(3), CLASSES)
+
+
+def test_an_array_that_claims_more_than_it_holds():
+    out = io.BytesIO()
+    np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": (60000, 60000)})
+    with pytest.raises(UserError, match="claims an array"):
+        normalise(out.getvalue(), "x.npy", identity(3), CLASSES)

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from ingest.errors import UserError
-from ingest.pixels.rasters import Bands, Tile, to_8bit, windows
+from ingest.pixels.rasters import Tile, windows
+from ingest.pixels.recipe import PixelRecipe, apply
 from ingest.shards import manifest
 from ingest.shards.tar import read_samples
 
@@ -92,8 +93,8 @@ def test_16_bits_by_range_and_band_choice(tmp_path: Path, ingest):
 
 def test_what_the_spec_must_say():
     with pytest.raises(UserError, match="4 bands: choose"):
-        to_8bit(np.zeros((2, 2, 4), np.uint8), "x.tif", Bands())
+        apply(np.zeros((2, 2, 4), np.uint8), "x.tif", PixelRecipe())
     with pytest.raises(UserError, match="uint16: say what becomes"):
-        to_8bit(np.zeros((2, 2, 3), np.uint16), "x.tif", Bands())
+        apply(np.zeros((2, 2, 3), np.uint16), "x.tif", PixelRecipe())
     with pytest.raises(UserError, match="asks for band 5"):
-        to_8bit(np.zeros((2, 2, 4), np.uint8), "x.tif", Bands((5,)))
+        apply(np.zeros((2, 2, 4), np.uint8), "x.tif", PixelRecipe((5,)))
