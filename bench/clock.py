@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 
-PARTS = ("data", "forward", "backward", "optimiser")
+PARTS = ("data", "forward", "backward", "optimizer")
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")

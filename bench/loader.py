@@ -23,7 +23,7 @@ from ingest.errors import UserError, nearest, run
 from ingest.shards import remote
 from ingest.shards.reader import ShardSet
 from pipeline.augment import Augment
-from pipeline.loader import available_threads
+from pipeline.feeding import available_threads
 from train import config
 from train.log import provenance
 
@@ -153,7 +153,7 @@ def command(
             shards = ShardSet(case.folder, split)
             size = batch or (parsed.data.batch_size if parsed else 8)
             if not shards.labeled:
-                raise UserError(f"split {split!r} of {case.folder} has no labels: give --split a labelled one")
+                raise UserError(f"split {split!r} of {case.folder} has no labels: give --split a labeled one")
             if len(shards) < size:
                 raise UserError(
                     f"split {split!r} has {len(shards)} samples, fewer than a batch of {size}: lower --batch"
@@ -171,7 +171,7 @@ def command(
                     runnable.append(row)
             found = fresh.rounds(runnable, partial(in_process, setting=setting, seconds=seconds), repeats, case.title)
             failed |= len(found) < len(runnable)
-            table = report.summarise(found)
+            table = report.summarize(found)
             sentence = bounds.sentence(table, setting.threads, place)
             head = describe(case, shards, setting, seconds, repeats)
             lines = [head, report.render(table, setting), sentence, report.costs(table), fresh.noise(table)]

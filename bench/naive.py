@@ -15,9 +15,9 @@ from train.loop import Run
 
 
 def steps(run: Run, clock: Clock) -> Callable[[], None]:
-    """A step of the run's net and optimiser (by torch's defaults, not fused), one batch each.
+    """A step of the run's net and optimizer (by torch's defaults, not fused), one batch each.
 
-    The net takes images that the workers normalised in float32, labels come as int64. The loss is cross-entropy, on
+    The net takes images that the workers normalized in float32, labels come as int64. The loss is cross-entropy, on
     the auxiliary head too, whatever the recipe says. Pixel accuracy, intersections and unions, and the loss are
     fetched from the device after each step.
     """
@@ -25,13 +25,13 @@ def steps(run: Run, clock: Clock) -> Callable[[], None]:
     setting = Setting(
         str(loader.shards.folder),
         loader.shards.split,
-        loader.augment,
+        loader.stream.augment,
         loader.batch_size,
-        loader.threads,
+        loader.feeding.workers,
         "gpu" if run.world.device.type == "cuda" else "cpu",
     )
     batches = clock.waiting(stepwise.batches(setting))
-    # without the layer that normalises: the workers did
+    # without the layer that normalizes: the workers did
     net = run.net.net.to(memory_format=torch.contiguous_format).train()
     torch.set_float32_matmul_precision("highest")
     chosen = run.recipe.optimizer
@@ -54,7 +54,7 @@ def steps(run: Run, clock: Clock) -> Callable[[], None]:
             loss = loss + 0.4 * F.cross_entropy(found.aux, labels, ignore_index=IGNORE)
         clock.enter("backward")
         loss.backward()
-        clock.enter("optimiser")
+        clock.enter("optimizer")
         optimizer.step()
         clock.enter("rest")
         loss.item()

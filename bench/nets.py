@@ -103,7 +103,7 @@ def _rate(call: Callable[[], None], setting: Setting) -> float:
     """Calls a second, after one warm-up (which compiles): the best of single calls on a CPU, the mean on a GPU."""
     call()
     call()
-    _synchronise(setting)
+    _synchronize(setting)
     start = last = time.perf_counter()
     calls, best = 0, float("inf")
     while last < start + setting.seconds or not calls:
@@ -115,12 +115,12 @@ def _rate(call: Callable[[], None], setting: Setting) -> float:
             last = time.perf_counter()
         calls += 1
         if setting.device == "cuda" and calls % 10 == 0:
-            _synchronise(setting)  # bounds the queue
-    _synchronise(setting)
+            _synchronize(setting)  # bounds the queue
+    _synchronize(setting)
     return 1 / best if setting.device == "cpu" else calls / (time.perf_counter() - start)
 
 
-def _synchronise(setting: Setting) -> None:
+def _synchronize(setting: Setting) -> None:
     if setting.device == "cuda":
         torch.cuda.synchronize()
 

@@ -57,9 +57,9 @@ def _chart(canvas: ImageDraw.ImageDraw, chart: Chart, top: int) -> None:
         upper = top + HEAD + number * ROW + 4
         lower, middle = upper + ROW - 10, upper + (ROW - 10) / 2
         end = LEFT + bar.value / most * room
-        colour = OURS if bar.ours else BAR
+        color = OURS if bar.ours else BAR
         canvas.text(((LEFT - 10) * s, middle * s), bar.name, fill=INK, font=font, anchor="rm")
-        canvas.rectangle([LEFT * s, upper * s, max(end, LEFT + 1) * s, lower * s], fill=colour)
+        canvas.rectangle([LEFT * s, upper * s, max(end, LEFT + 1) * s, lower * s], fill=color)
         low, high = (LEFT + edge / most * room for edge in (bar.low, bar.high))
         canvas.line([low * s, middle * s, high * s, middle * s], fill=INK, width=s)
         text = f"{bar.value:,.0f}" if bar.value >= 100 else f"{bar.value:.1f}"

@@ -13,7 +13,7 @@ from bench.setting import Setting
 _NO_CROP = ("read", "decode")  # rows that make no crops
 
 
-def summarise(found: Mapping[str, Sequence[Facts]]) -> dict[str, Facts]:
+def summarize(found: Mapping[str, Sequence[Facts]]) -> dict[str, Facts]:
     """Medians over the repeats, low and high and spread (high - low) of the speed, ratios to `decode` and `opencv`."""
     table: dict[str, Facts] = {}
     for row, repeats in found.items():

@@ -1,6 +1,6 @@
 """Measures training steps, one row in a process of its own: `python -m bench.steps < order.json`.
 
-The rows `cached` and `ours` are the trainer's own step (`train.loop.Run`) with its net, loss, optimiser and clock; only
+The rows `cached` and `ours` are the trainer's own step (`train.loop.Run`) with its net, loss, optimizer and clock; only
 where the batches come from differs. `bench.naive` is the third.
 """
 
@@ -36,7 +36,7 @@ Step = Callable[[], None]
 def measure(row: str, recipe: Recipe, steps: int, world: Ranks) -> Facts:
     """Takes `steps` steps after a warm-up.
 
-    steps_per_second, images_per_second; wait_share of the time; seconds a step of data, forward, backward, optimiser
+    steps_per_second, images_per_second; wait_share of the time; seconds a step of data, forward, backward, optimizer
     and rest (`bench.clock`); cpu_seconds_per_image and peak_mb of all its processes; gpu_mb where there is one.
     """
     run = Run(_long_enough(recipe, WARM_UP + steps), world, Path("nowhere"))
@@ -84,7 +84,7 @@ def _own_steps(run: Run, batches: Iterator[Batch], clock: Clock) -> Step:
     run.net.train()
     run.forward = clock.entering("forward", run.forward)
     run.loss.forward = clock.leaving(run.loss.forward, "backward")  # type: ignore[method-assign]
-    run.scaler.unscale_ = clock.entering("optimiser", run.scaler.unscale_)  # type: ignore[method-assign]
+    run.scaler.unscale_ = clock.entering("optimizer", run.scaler.unscale_)  # type: ignore[method-assign]
     run.optimizer.zero_grad = clock.leaving(run.optimizer.zero_grad, "rest")  # type: ignore[method-assign]
     waited = clock.waiting(batches)
 

@@ -23,7 +23,7 @@ ROWS = {
     "ours": "segrail",
     "naive": "float32, NCHW, DataLoader + OpenCV",
 }
-_PARTS = ("data", "forward", "backward", "optimiser", "rest")
+_PARTS = ("data", "forward", "backward", "optimizer", "rest")
 # What we ask of ours / cached and of ours / naive.
 TARGETS = {"gpu": (0.98, 4.0), "cpu": (0.95, 1.3)}
 
@@ -33,7 +33,7 @@ def in_process(row: str, recipe: Recipe, steps: int) -> Facts:
     return fresh.run("bench.steps", {"row": row, "recipe": config.to_dict(recipe), "steps": steps})
 
 
-def summarise(found: Mapping[str, Sequence[Facts]]) -> dict[str, Facts]:
+def summarize(found: Mapping[str, Sequence[Facts]]) -> dict[str, Facts]:
     """Medians over the repeats, the spread of images/s, and the ratios to `cached` and `naive`."""
     table: dict[str, Facts] = {}
     for row, repeats in found.items():
@@ -95,7 +95,7 @@ def sentence(table: Mapping[str, Facts], device: str) -> str:
     share = ours.get("share_of_cached")
     step = sum(ours[f"{part}_seconds"] for part in _PARTS)
     worst = max(_PARTS[1:], key=lambda part: ours[f"{part}_seconds"])
-    whose = {"forward": "the forward pass", "backward": "the backward pass", "optimiser": "the optimiser"}
+    whose = {"forward": "the forward pass", "backward": "the backward pass", "optimizer": "the optimizer"}
     net = f"{whose.get(worst, 'what is around the step')}, {ours[f'{worst}_seconds'] / step:.0%} of a step"
     if wait > 1 - near:
         text = f"Bounded by data: {wait:.1%} of the time is spent waiting for it; see `python -m bench.loader --tune`."
@@ -130,17 +130,17 @@ def command(
     python -m bench.train --cfg my.yaml net.name=pspnet data.threads=4 --steps 200 --json out.json
 
     DATA is a shard folder, in place of the recipe's data.path. Each row runs in a process of its own, in turn with the
-    others, and takes real optimiser steps by the recipe, without validation and checkpoints:
+    others, and takes real optimizer steps by the recipe, without validation and checkpoints:
 
     \b
       cached   one batch again and again: what the net alone can do
       ours     the recipe as it is trained
-      naive    float32, NCHW, eager; DataLoader workers with PIL and OpenCV step by step; int64 labels; normalised on
-               the CPU; cross-entropy; torch's plain optimiser; metrics and loss fetched at every step
+      naive    float32, NCHW, eager; DataLoader workers with PIL and OpenCV step by step; int64 labels; normalized on
+               the CPU; cross-entropy; torch's plain optimizer; metrics and loss fetched at every step
 
     Columns: steps and images a second (medians), the spread of the repeats, the ratios, the share of time spent waiting
     for data (on a GPU: that the device had nothing to do), CPU time and peak memory of all processes. Below, where the
-    milliseconds of a step go: "forward" has the loss, "optimiser" the clipping, "rest" metrics and book-keeping.
+    milliseconds of a step go: "forward" has the loss, "optimizer" the clipping, "rest" metrics and book-keeping.
     """
     import torch
 
@@ -161,7 +161,7 @@ def command(
     _check_data(parsed)
     count = steps or (100 if device == "gpu" else 30)
     found = fresh.rounds(chosen, partial(in_process, recipe=parsed, steps=count), repeats, "bench.train")
-    table = summarise(found)
+    table = summarize(found)
     head = (
         f"{parsed.name}: {parsed.net.name}, crop {parsed.augment.crop[1]}x{parsed.augment.crop[0]}, batch "
         f"{parsed.data.batch_size}, {device}, {provenance.versions()[device]}; medians of {repeats} x {count} steps"
@@ -184,11 +184,13 @@ def command(
 def _check_data(recipe: Recipe) -> None:
     """A mistake in the data is told here, once, not by each row's process."""
     from ingest.shards.reader import ShardSet
+    from pipeline.config import Stream
     from pipeline.loader import TrainLoader
 
     if not recipe.data.path:
         raise UserError("no data: name a shard folder, such as `python -m bench.train --cfg camvid_enet shards/camvid`")
-    TrainLoader(ShardSet(recipe.data.path, recipe.data.train), recipe.augment, recipe.data.batch_size)
+    stream = Stream(batch_size=recipe.data.batch_size, augment=recipe.augment)
+    TrainLoader(ShardSet(recipe.data.path, recipe.data.train), stream)
 
 
 def _met(yes: bool, noisy: bool) -> str:

@@ -22,10 +22,10 @@ def _stream_options(command: Callable[..., int | None]) -> Callable[..., int | N
             type=click.Choice(["cpu", "gpu"]),
             default="cpu",
             show_default=True,
-            help="What decodes and warps. Their pixels differ by a few grey levels.",
+            help="What decodes and warps. Their pixels differ by a few gray levels.",
         ),
         click.option("--epoch", type=_EPOCH, default=0, show_default=True, help="Start at this epoch."),
-        click.option("--split", default="train", show_default=True, help="A labelled split."),
+        click.option("--split", default="train", show_default=True, help="A labeled split."),
         click.option("--cfg", "recipe", help="A recipe file or a shipped recipe's name; without: the defaults."),
         click.argument("folder", metavar="DIR_OR_URL"),
     ):
@@ -109,8 +109,8 @@ def show(
 ) -> None:
     """Draw the first crops of an epoch as the net sees them: image | label | both.
 
-    Each with its key, its magnification, angle, flip and blur. Padding, which the net sees in the mean colour and
-    labelled 255, is striped in the label.
+    Each with its key, its magnification, angle, flip and blur. Padding, which the net sees in the mean color and
+    labeled 255, is striped in the label.
 
     \b
     KEY=VALUE changes seed, data.shuffle_window or a key of augment.

@@ -17,19 +17,20 @@ class Augment:
     """Random geometry and blur of a training crop. Each part is switched off by its neutral value."""
 
     crop: tuple[int, int] = (380, 380)
-    """Height and width of the crop, pixels. Where the image is smaller, mean colour and label 255 fill it."""
+    """Height and width of the crop, pixels. Where the image is smaller, mean color and label 255 fill it."""
     base_size: int = 400
     """The image's longer side is scaled to base_size x U(scale), pixels. 0: scale from the image's own size."""
     scale: tuple[float, float] = (0.5, 2.0)
     """Range of the scale factor. Off: [1, 1]."""
     rotate: float = 10.0
-    """Rotation about the centre by U(-rotate, rotate), degrees. Off: 0."""
+    """Rotation about the center by U(-rotate, rotate), degrees. Off: 0."""
     flip: float = 0.5
     """Probability of a left-right flip. Off: 0."""
     blur: float = 1.0
     """Gaussian blur of the image with sigma U(0, blur), pixels, at most 50. Off: 0."""
     antialias: bool = True
-    """Average the pixels of an image that shrinks to half or less before it is sampled (`geometry.shrinks`)."""
+    """Average the pixels of an image that is scaled to half or less before it is sampled (downsampling without
+    aliasing, `geometry.downsample_factors`)."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -56,8 +57,8 @@ def blur_sigmas(draws: Draws, augment: Augment) -> NDArray[np.float64]:
 def blur_radius(sigma: float) -> int:
     """Half-width of the blur's window, pixels: 0 where the kernel would round to the identity in 8 bits.
 
-    Two sigmas on each side leave out under 1% of the kernel's weight at sigma = 1 (it is renormalised), and cost half
+    Two sigmas on each side leave out under 1% of the kernel's weight at sigma = 1 (it is renormalized), and cost half
     as much as three.
     """
-    # At sigma 0.25 a neighbour weighs exp(-8) = 0.0003: less than a grey level.
+    # At sigma 0.25 a neighbor weighs exp(-8) = 0.0003: less than a gray level.
     return 0 if sigma < 0.25 else math.ceil(2 * sigma)

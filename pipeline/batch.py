@@ -14,8 +14,8 @@ class Batch:
     images: torch.Tensor
     """uint8 [B, C, H, W], channels-last strides."""
     labels: torch.Tensor | None
-    """uint8 [B, H, W], 255 = ignore; None in an unlabelled split."""
+    """uint8 [B, H, W], 255 = ignore; None in an unlabeled split."""
     keys: list[str]
     """The samples' keys, in order."""
     skipped: dict[str, str] = field(default_factory=dict)
-    """Broken samples' keys -> what is wrong with them; their image is the mean colour, their label 255 throughout."""
+    """Broken samples' keys -> what is wrong with them; their image is the mean color, their label 255 throughout."""

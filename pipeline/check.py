@@ -15,12 +15,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
+import torch
 
 from ingest.errors import UserError
 from ingest.shards.reader import ShardSet
 from pipeline import geometry, plan
 from pipeline.batch import Batch
 from pipeline.config import Stream
+from pipeline.feeding import Feeding
 from pipeline.loader import TrainLoader
 
 PARTS = {
@@ -42,19 +44,8 @@ def digest(shards: ShardSet, stream: Stream, batches: int, *, world: int, epoch:
     `PARTS`) and `all` (one digest of it all). UserError when the split cannot be trained on.
     """
     facts = shards.manifest.split(shards.split)
-    ranks = [
-        TrainLoader(
-            shards,
-            stream.augment,
-            stream.batch_size,
-            seed=stream.seed,
-            shuffle_window=stream.shuffle_window,
-            device=device,
-            rank=rank,
-            world=world,
-        )
-        for rank in range(world)
-    ]
+    feedings = [Feeding(device=torch.device(device), rank=rank, ranks=world) for rank in range(world)]
+    ranks = [TrainLoader(shards, stream, feeding) for feeding in feedings]
     first = ranks[0]
     for loader in ranks:
         loader.load_state_dict({"epoch": epoch, "position": 0, "fingerprint": loader.fingerprint()})

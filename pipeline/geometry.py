@@ -1,7 +1,7 @@
 """Scale, rotation, crop and flip as ONE 2x3 matrix, so that the crop is sampled once from the decoded image.
 
 A matrix maps a pixel of the crop (x right, y down) to the place in the source image where it is sampled:
-`source = matrix @ [x, y, 1]`. Two conventions of where a pixel is: here and in OpenCV its centre has whole coordinates;
+`source = matrix @ [x, y, 1]`. Two conventions of where a pixel is: here and in OpenCV its center has whole coordinates;
 in DALI its corner has (`to_dali`).
 """
 
@@ -35,7 +35,7 @@ def crop_offsets(draws: Draws, scaled_hw: NDArray[np.int64], augment: Augment) -
 
 
 def matrices(draws: Draws, sizes_hw: NDArray[np.int64], augment: Augment) -> NDArray[np.float64]:
-    """Crop-to-source matrices, float64 [B, 2, 3], pixel centres at whole coordinates.
+    """Crop-to-source matrices, float64 [B, 2, 3], pixel centers at whole coordinates.
 
     Args:
         draws: uniform numbers of B samples.
@@ -50,22 +50,22 @@ def matrices(draws: Draws, sizes_hw: NDArray[np.int64], augment: Augment) -> NDA
     crop_width = augment.crop[1]
     flip = _affine([np.where(flips, -one, one), zero, np.where(flips, crop_width - 1, zero)], [zero, one, zero])
     crop = _affine([one, zero, left], [zero, one, top])
-    # Undo the rotation about the scaled image's centre.
+    # Undo the rotation about the scaled image's center.
     cos, sin = np.cos(radians), np.sin(radians)
     cy, cx = ((scaled - 1) / 2).T
     rotate = _affine([cos, -sin, cx - cos * cx + sin * cy], [sin, cos, cy - sin * cx - cos * cy])
-    # Undo the scaling: corners map to corners, so centres shift by half a pixel.
+    # Undo the scaling: corners map to corners, so centers shift by half a pixel.
     ratio_y, ratio_x = (sizes_hw / scaled).T
     scale = _affine([ratio_x, zero, (ratio_x - 1) / 2], [zero, ratio_y, (ratio_y - 1) / 2])
     return (scale @ rotate @ crop @ flip)[:, :2]
 
 
-def shrinks(draws: Draws, sizes_hw: NDArray[np.int64], augment: Augment) -> NDArray[np.int64]:
-    """By how much each image is shrunk before it is sampled, int64 [B]: 1, 2, 4 or 8.
+def downsample_factors(draws: Draws, sizes_hw: NDArray[np.int64], augment: Augment) -> NDArray[np.int64]:
+    """By what factor each image is downsampled before it is sampled, int64 [B]: 1, 2, 4 or 8.
 
-    Bilinear sampling looks at four pixels. Where the crop takes more of them a pixel, the others would be skipped
-    (aliasing), so the image is first reduced by the power of two that leaves less than two. Labels are not: they are
-    sampled, not averaged.
+    Bilinear sampling looks at four pixels. Where a pixel of the crop covers more of them, the others would be skipped
+    (aliasing), so the image is first downsampled by the power of two that leaves less than two. Labels are not: they
+    are sampled, not averaged.
     """
     if not augment.antialias:
         return np.ones(len(sizes_hw), dtype=np.int64)
@@ -73,23 +73,23 @@ def shrinks(draws: Draws, sizes_hw: NDArray[np.int64], augment: Augment) -> NDAr
     return _power_of_two(ratio)
 
 
-def most_halvings(sizes_hw: NDArray[np.int64], augment: Augment) -> int:
-    """The most that `shrinks` can ask for, as a number of halvings: 0 to 3."""
-    # The smallest scale shrinks most. By `shrinks` itself, so that both round alike.
+def most_downsample_steps(sizes_hw: NDArray[np.int64], augment: Augment) -> int:
+    """How often `downsample_factors` can ask for a halving of the size, at most: 0 to 3."""
+    # The smallest scale asks for most. By the function itself, so that both round alike.
     zero = np.zeros(len(sizes_hw))
-    return int(np.log2(shrinks(Draws(zero, zero, zero, zero, zero, zero), sizes_hw, augment).max()))
+    return int(np.log2(downsample_factors(Draws(zero, zero, zero, zero, zero, zero), sizes_hw, augment).max()))
 
 
-def after_shrinking(matrix_23: NDArray[np.float64], shrink: int) -> NDArray[np.float64]:
-    """A crop-to-source matrix -> the one into the source reduced by means of shrink x shrink pixels, float64 [2, 3]."""
-    # Reduced pixel i is the mean of source pixels shrink*i .. shrink*i + shrink-1.
-    reduced = matrix_23 / shrink
-    reduced[:, 2] -= (shrink - 1) / (2 * shrink)
+def after_downsampling(matrix_23: NDArray[np.float64], factor: int) -> NDArray[np.float64]:
+    """A crop-to-source matrix -> the one into the source downsampled by means of factor x factor pixels, [2, 3]."""
+    # Downsampled pixel i is the mean of source pixels factor*i .. factor*i + factor-1.
+    reduced = matrix_23 / factor
+    reduced[:, 2] -= (factor - 1) / (2 * factor)
     return reduced
 
 
 def to_dali(matrices_B23: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The same maps for DALI's `warp_affine`, float32 [B, 2, 3], where pixel centres lie at halves."""
+    """The same maps for DALI's `warp_affine`, float32 [B, 2, 3], where pixel centers lie at halves."""
     shifted = matrices_B23.copy()
     shifted[:, :, 2] += 0.5 - matrices_B23[:, :, :2].sum(axis=2) / 2
     return shifted.astype(np.float32)

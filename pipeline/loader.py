@@ -5,83 +5,55 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Generator, Iterator
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ingest.errors import UserError
 from ingest.shards.reader import ShardSet
 from pipeline import geometry, plan
-from pipeline.augment import Augment, blur_sigmas
+from pipeline.augment import blur_sigmas
 from pipeline.batch import Batch
+from pipeline.config import Stream
 from pipeline.cpu import batches as cpu
+from pipeline.feeding import Feeding
 from pipeline.gpu import handover
-from pipeline.request import OnBad, Request
-
-
-def available_threads(local_world: int = 1) -> int:
-    """This rank's share of the cores that the process may use, at least 1."""
-    return max(1, len(os.sched_getaffinity(0)) // local_world)
+from pipeline.request import Request
 
 
 class TrainLoader:
-    """An endless stream of augmented crops, a pure function of (dataset, seed, augment, position).
+    """An endless stream of augmented crops, a pure function of (dataset, stream, position).
 
-    Iterating starts where `state_dict` says; each batch handed out moves it on. `rank` of `world` gets its share of
-    every global batch of `world * batch_size` samples; an epoch's tail that does not fill one is left out.
+    Iterating starts where `state_dict` says; each batch handed out moves it on. Rank r of R gets its share of every
+    global batch of `R * batch_size` samples; an epoch's tail that does not fill one is left out.
 
     Raises UserError when the split is smaller than the global batch or has no labels.
     """
 
-    def __init__(
-        self,
-        shards: ShardSet,
-        augment: Augment,
-        batch_size: int,
-        *,
-        seed: int = 0,
-        shuffle_window: int = 0,
-        device: str | torch.device = "cpu",
-        threads: int | None = None,
-        prefetch: int = 2,
-        rank: int = 0,
-        world: int = 1,
-        on_bad_sample: OnBad = "error",
-        copy_to: torch.device | None = None,
-    ) -> None:
-        """Batches are made on `device`; copy_to: the GPU that CPU batches are handed to (`pipeline.handover`).
-
-        shuffle_window: shards that are shuffled together, 0 for the whole split (`plan.windowed_order`).
-        on_bad_sample: a file that does not decode is an error, or its sample becomes mean colour and label 255 (and is
-        named in `Batch.skipped`): the same on every rank, and nothing that counts in a loss.
-        """
-        self.shuffle_window = shuffle_window
-        self.shards, self.augment, self.batch_size, self.seed = shards, augment, batch_size, seed
-        self.device, self.on_bad_sample, self.copy_to = torch.device(device), on_bad_sample, copy_to
-        self.threads, self.prefetch, self.rank = threads or available_threads(), prefetch, rank
-        self.global_batch = batch_size * world
+    def __init__(self, shards: ShardSet, stream: Stream, feeding: Feeding | None = None) -> None:
+        """stream: what is made; its batch size is this rank's. feeding: with what, for which rank."""
+        self.shards, self.stream, self.feeding = shards, stream, feeding or Feeding()
+        self.batch_size, ranks = stream.batch_size, self.feeding.ranks
+        self.global_batch = self.batch_size * ranks
         if not shards.labeled:
-            raise UserError(f"split {shards.split!r} of {shards.folder} has no labels: train on a labelled split")
+            raise UserError(f"split {shards.split!r} of {shards.folder} has no labels: train on a labeled split")
         self.steps_per_epoch = plan.steps_per_epoch(len(shards), self.global_batch)
         if not self.steps_per_epoch:
             raise UserError(
                 f"split {shards.split!r} has {len(shards)} samples, fewer than one global batch of {self.global_batch} "
-                f"({world} x {batch_size}): lower the batch size"
+                f"({ranks} x {self.batch_size}): lower the batch size"
             )
         self.epoch = 0
         self.position = 0  # of the next global batch in the epoch's order
-        mean = shards.manifest.mean
-        self._fill = [round(255 * value) for value in mean]
 
     def fingerprint(self) -> str:
         """Names the stream: equal fingerprints, seeds and positions give equal pixels."""
         tars = [shard.sha256 for shard in self.shards.manifest.split(self.shards.split).shards]
-        facts = json.dumps([tars, self.seed, self.shuffle_window, asdict(self.augment)], sort_keys=True)
+        stream = self.stream
+        facts = json.dumps([tars, stream.seed, stream.shuffle_window, asdict(stream.augment)], sort_keys=True)
         return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
     def state_dict(self) -> dict[str, Any]:
@@ -99,33 +71,15 @@ class TrainLoader:
 
     def __iter__(self) -> Generator[Batch]:
         """Close it (`contextlib.closing`) when done: that ends the threads that work ahead."""
-        if self.device.type == "cuda":
+        feeding = self.feeding
+        if feeding.gpu is not None:
             from pipeline.gpu import batches as gpu
 
-            batches = gpu.crops(
-                self.shards,
-                self._requests(),
-                self.augment,
-                self._fill,
-                self.batch_size,
-                self.threads,
-                self.prefetch,
-                _gpu_number(self.device),
-                self.on_bad_sample,
-            )
+            batches = gpu.crops(self.shards, self._requests(), self.stream, feeding)
         else:
-            batches = cpu.crops(
-                self.shards,
-                self._requests(),
-                self.augment.crop,
-                self._fill,
-                self.threads,
-                self.prefetch,
-                self.on_bad_sample,
-                pin=self.copy_to is not None,
-            )
-            if self.copy_to is not None:
-                batches = handover.copied(batches, self.copy_to)
+            batches = cpu.crops(self.shards, self._requests(), self.stream, feeding)
+            if feeding.copy_to is not None:
+                batches = handover.copied(batches, feeding.copy_to)
         cursors = self._cursors()
         next(cursors)
         with contextlib.closing(batches):
@@ -143,19 +97,20 @@ class TrainLoader:
             position += self.global_batch
 
     def _requests(self) -> Iterator[Request]:
+        stream, rank = self.stream, self.feeding.rank
         order_of: tuple[int, NDArray[np.int64]] | None = None
         for epoch, position in self._cursors():
             if order_of is None or order_of[0] != epoch:
-                order_of = epoch, plan.windowed_order(self.seed, epoch, self.shards.counts, self.shuffle_window)
-            samples = plan.share(order_of[1], position, self.rank, self.batch_size)
-            draws = plan.draw(self.seed, epoch, samples)
+                order_of = epoch, plan.windowed_order(stream.seed, epoch, self.shards.counts, stream.shuffle_window)
+            samples = plan.share(order_of[1], position, rank, self.batch_size)
+            draws = plan.draw(stream.seed, epoch, samples)
             sizes = self.shards.sizes_hw[samples]
             self.shards.will_need(samples)  # cold files are on their way while earlier batches are made
             yield Request(
                 samples,
-                geometry.matrices(draws, sizes, self.augment),
-                blur_sigmas(draws, self.augment),
-                geometry.shrinks(draws, sizes, self.augment),
+                geometry.matrices(draws, sizes, stream.augment),
+                blur_sigmas(draws, stream.augment),
+                geometry.downsample_factors(draws, sizes, stream.augment),
             )
 
 
@@ -166,22 +121,10 @@ class EvalLoader:
     rank may get one batch more than another, or none.
     """
 
-    def __init__(
-        self,
-        shards: ShardSet,
-        batch_size: int = 1,
-        *,
-        device: str | torch.device = "cpu",
-        threads: int | None = None,
-        prefetch: int = 2,
-        rank: int = 0,
-        world: int = 1,
-        copy_to: torch.device | None = None,
-    ) -> None:
-        """Batches are made on `device`; copy_to: the GPU that CPU batches are handed to (`pipeline.handover`)."""
-        self.shards, self.batch_size, self.device, self.copy_to = shards, batch_size, torch.device(device), copy_to
-        self.threads, self.prefetch = threads or available_threads(), prefetch
-        self.batches = _equal_sized(shards.sizes_hw, batch_size)[rank::world]
+    def __init__(self, shards: ShardSet, batch_size: int = 1, feeding: Feeding | None = None) -> None:
+        """feeding: with what batches are made, for which rank (None: on the CPU, for one)."""
+        self.shards, self.batch_size, self.feeding = shards, batch_size, feeding or Feeding()
+        self.batches = _equal_sized(shards.sizes_hw, batch_size)[self.feeding.rank :: self.feeding.ranks]
 
     def __len__(self) -> int:
         """Batches of this rank."""
@@ -190,20 +133,13 @@ class EvalLoader:
     def __iter__(self) -> Generator[Batch]:
         """UserError on a broken file: scores that leave images out would not be comparable."""
         requests = (Request(samples) for samples in self.batches)
-        if self.device.type == "cuda":
+        feeding = self.feeding
+        if feeding.gpu is not None:
             from pipeline.gpu import batches as gpu
 
-            return gpu.whole_images(
-                self.shards, requests, self.batch_size, self.threads, self.prefetch, _gpu_number(self.device)
-            )
-        pin = self.copy_to is not None
-        batches = cpu.whole_images(self.shards, requests, self.threads, self.prefetch, pin)
-        return batches if self.copy_to is None else handover.copied(batches, self.copy_to)
-
-
-def _gpu_number(device: torch.device) -> int:
-    """ "cuda" without a number is the current GPU."""
-    return torch.cuda.current_device() if device.index is None else device.index
+            return gpu.whole_images(self.shards, requests, self.batch_size, feeding)
+        batches = cpu.whole_images(self.shards, requests, feeding)
+        return batches if feeding.copy_to is None else handover.copied(batches, feeding.copy_to)
 
 
 def _equal_sized(sizes_hw: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:

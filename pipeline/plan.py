@@ -88,5 +88,5 @@ def _order_generator(seed: int, epoch: int) -> np.random.Generator:
 
 
 def _key(seed: int, epoch: int) -> NDArray[np.uint64]:
-    # Philox takes a list's large numbers through float64, where neighbours become one.
+    # Philox takes a list's large numbers through float64, where neighbors become one.
     return np.array([seed, epoch], dtype=np.uint64)

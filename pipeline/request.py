@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ingest.errors import UserError
 from ingest.shards.reader import ShardSet
-
-# What a broken sample does: stop the run, or count for nothing.
-OnBad = Literal["error", "skip"]
-
 
 # Why a file whose sum differs is not used.
 CHANGED = "its bytes are not those that were ingested"
@@ -29,8 +24,9 @@ class Request:
     """Crop-to-source matrices [B, 2, 3], see `geometry.matrices`."""
     sigmas: NDArray[np.float64] | None = None
     """Blur sigmas [B], pixels."""
-    shrinks: NDArray[np.int64] | None = None
-    """By how much each image is shrunk before it is sampled [B]: 1, 2, 4 or 8, see `geometry.shrinks`."""
+    downsample: NDArray[np.int64] | None = None
+    """By what factor each image is downsampled before it is sampled [B]: 1, 2, 4 or 8, see
+    `geometry.downsample_factors`."""
 
 
 def keys_of(shards: ShardSet, request: Request) -> list[str]:
@@ -45,3 +41,8 @@ def broken(shards: ShardSet, sample: int, kind: str, reason: object) -> UserErro
         f"`python -m ingest verify {shards.folder}` and ingest the dataset again, or train on without it "
         f"(data.on_bad_sample=skip)"
     )
+
+
+def mean_color(shards: ShardSet) -> list[int]:
+    """The dataset's mean color, uint8 per channel: what a crop shows outside its image."""
+    return [round(255 * value) for value in shards.manifest.mean]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ingest.shards import pictures
@@ -16,6 +17,7 @@ from ingest.shards.reader import ShardSet
 from pipeline import geometry, plan
 from pipeline.augment import Augment, blur_radius, blur_sigmas
 from pipeline.config import Stream
+from pipeline.feeding import Feeding
 from pipeline.loader import TrainLoader
 
 Picture = NDArray[np.uint8]
@@ -38,8 +40,7 @@ class Crop:
 def crops(shards: ShardSet, stream: Stream, count: int, epoch: int, device: str) -> list[Crop]:
     """The first `count` crops of an epoch's stream. UserError when the split has no labels."""
     # Batches of one: the stream itself, whatever the batch size.
-    window = stream.shuffle_window
-    loader = TrainLoader(shards, stream.augment, 1, seed=stream.seed, shuffle_window=window, device=device)
+    loader = TrainLoader(shards, replace(stream, batch_size=1), Feeding(device=torch.device(device)))
     loader.load_state_dict({"epoch": epoch, "position": 0, "fingerprint": loader.fingerprint()})
     found = []
     with contextlib.closing(iter(loader)) as batches:

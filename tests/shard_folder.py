@@ -12,7 +12,7 @@ from PIL import Image
 
 from ingest.shards import manifest
 
-COLOURS = [[70, 130, 180], [128, 64, 128], [107, 142, 35], [220, 20, 60], [0, 0, 142]]
+COLORS = [[70, 130, 180], [128, 64, 128], [107, 142, 35], [220, 20, 60], [0, 0, 142]]
 
 
 def encode(array: np.ndarray, ext: str) -> bytes:
@@ -70,7 +70,7 @@ def write_shards(
         manifest.Manifest(
             name="toy",
             classes=[f"class{i}" for i in range(num_classes)],
-            palette=(COLOURS * 5)[:num_classes],
+            palette=(COLORS * 5)[:num_classes],
             mean=([0.4, 0.5, 0.6] * 3)[:channels],
             std=([0.2, 0.25, 0.3] * 3)[:channels],
             channels=channels,

@@ -12,8 +12,8 @@ from PIL import Image
 
 from ingest.shards import manifest
 from ingest.shards.reader import ShardSet
-from pipeline.loader import EvalLoader
 from tests.conftest import ROOT
+from tests.loaders import eval_loader
 
 
 @pytest.mark.realdata
@@ -31,7 +31,7 @@ def test_camvid_goes_in_and_comes_out(realdata: Path, tmp_path: Path) -> None:
     # and what the loader hands out are the very pixels of the files
     shards = ShardSet(out, "val")
     names = {sample.key: sample for sample in manifest.load_shard(out, "val-000000").samples}
-    batch = next(iter(EvalLoader(shards, 3)))
+    batch = next(iter(eval_loader(shards, 3)))
     for key, image in zip(batch.keys, batch.images, strict=True):
         expected = np.asarray(Image.open(realdata / "camvid" / names[key].image))
         np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), expected)

@@ -16,7 +16,9 @@ from torch.nn.parallel import DistributedDataParallel
 from ingest.errors import UserError
 from ingest.shards.reader import ShardSet
 from pipeline.batch import Batch
-from pipeline.loader import EvalLoader, TrainLoader, available_threads
+from pipeline.config import Stream
+from pipeline.feeding import for_split, of_recipe
+from pipeline.loader import EvalLoader, TrainLoader
 from train import backends, config, finish, model
 from train.checkpoints import resume
 from train.checkpoints.monitor import Monitor
@@ -51,31 +53,14 @@ class Run:
             resume.check(state)
             model.check_classes(state["dataset"], shards.manifest)
         batch_size = data.batch_size if state is None else resume.batch_size(recipe, state, world.world)
-        data_device = torch.device("cpu") if data.device == "cpu" else world.device
-        if data.device == "gpu" and world.device.type != "cuda":
-            raise UserError("data.device = gpu, but the net is on the CPU: use data.device=cpu")
-        threads = data.threads or available_threads(world.local_world)
-        place: dict[str, Any] = {
-            "device": data_device,
-            "threads": threads,
-            "prefetch": data.prefetch,
-            "rank": world.rank,
-            "world": world.world,
-            # Batches made on the CPU reach the GPU while it works on the one before.
-            "copy_to": world.device if (data_device.type, world.device.type) == ("cpu", "cuda") else None,
-        }
-        self.loader = TrainLoader(
-            shards,
-            recipe.augment,
-            batch_size,
-            seed=recipe.seed,
-            shuffle_window=data.shuffle_window,
-            on_bad_sample=data.on_bad_sample,
-            **place,
-        )
+        feeding = of_recipe(data, world.device, world.rank, world.world, world.local_world)
+        stream = Stream(recipe.seed, batch_size, data.shuffle_window, recipe.augment)
+        self.loader = TrainLoader(shards, stream, for_split(feeding, data.device, shards))
         self.validator: Validator | None = None
         if data.val:
-            val_loader = EvalLoader(ShardSet(data.path, data.val), data.val_batch_size, **place)
+            val_shards = ShardSet(data.path, data.val)
+            val_feeding = for_split(feeding, data.device, val_shards)
+            val_loader = EvalLoader(val_shards, data.val_batch_size, val_feeding)
             self.validator = Validator(val_loader, world, train, self.facts, data)
         self.accumulate = recipe.optimizer.accumulate
         epoch_steps = self.loader.steps_per_epoch / self.accumulate

@@ -63,8 +63,8 @@ def _augmented(encoded: Any, encoded_label: Any, augment: Augment, device: str, 
     if augment.rotate:
         angle = fn.random.uniform(range=(-augment.rotate, augment.rotate))
         # One number for all channels is all that DALI's rotate fills with.
-        grey = sum(fill) / len(fill)
-        image = fn.rotate(image, angle=angle, keep_size=True, fill_value=grey, interp_type=types.INTERP_LINEAR)
+        gray = sum(fill) / len(fill)
+        image = fn.rotate(image, angle=angle, keep_size=True, fill_value=gray, interp_type=types.INTERP_LINEAR)
         label = fn.rotate(label, angle=angle, keep_size=True, fill_value=255, interp_type=types.INTERP_NN)
     place = {
         "crop": augment.crop,

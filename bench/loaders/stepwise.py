@@ -28,7 +28,7 @@ def opencv(setting: Setting) -> Iterator[int]:
 
 
 def batches(setting: Setting) -> Iterator[Pair]:
-    """Images float32 [B, 3, h, w], normalised, and labels int64 [B, h, w], on the device, epoch after epoch.
+    """Images float32 [B, 3, h, w], normalized, and labels int64 [B, h, w], on the device, epoch after epoch.
 
     PIL decodes; longer side resized to base_size x U(scale), rotation on that canvas, padding, crop, flip, blur, then
     ToTensor and Normalize.

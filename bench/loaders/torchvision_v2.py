@@ -20,7 +20,7 @@ from pipeline.augment import Augment
 
 
 def torchvision(setting: Setting) -> Iterator[int]:
-    """PIL decodes; resize, rotate, crop with padding, flip, blur, normalise; float32 NCHW and int64 labels."""
+    """PIL decodes; resize, rotate, crop with padding, flip, blur, normalize; float32 NCHW and int64 labels."""
     shards = ShardSet(setting.folder, setting.split)
     manifest = shards.manifest
     tars = [str(shards.folder / f"{shard.name}.tar") for shard in manifest.split(setting.split).shards]

@@ -115,6 +115,7 @@ class ShardSet:
             raise UserError(f"split {split!r} of {folder} is empty: choose another split or ingest the dataset again")
         self.labeled = facts.labeled
         self.keys: list[str] = []
+        formats: set[str] = set()
         self._tars: list[_Tar] = []
         self._samples: list[tuple[int, _Member, _Member | None]] = []
         self._crcs: list[tuple[int | None, int | None]] = []
@@ -135,6 +136,9 @@ class ShardSet:
                 self._samples.append((number, image, label))
                 self.keys.append(sample.key)
                 sizes.append((sample.height, sample.width))
+                formats.add(sample.image_ext)
+        # How the split's images are stored: jpg | png | npy
+        self.image_formats: frozenset[str] = frozenset(formats)
         # Samples of each shard: what `plan.windowed_order` wants to know.
         self.counts: list[int] = [shard.samples for shard in facts.shards]
         # int64 [N, 2]: heights and widths of the images, pixels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -11,91 +12,96 @@ import torch
 from ingest.shards.reader import ShardSet
 from pipeline import decode, geometry
 from pipeline.batch import Batch
+from pipeline.config import Stream
 from pipeline.cpu.warp import Image, warp_image, warp_label
-from pipeline.request import CHANGED, OnBad, Request, broken, keys_of
+from pipeline.feeding import Feeding, OnBad
+from pipeline.request import CHANGED, Request, broken, keys_of, mean_color
 from pipeline.workers import Job, in_order
 
 
-def crops(
-    shards: ShardSet,
-    requests: Iterable[Request],
-    crop: tuple[int, int],
-    fill: list[int],
-    threads: int,
-    prefetch: int,
-    on_bad: OnBad = "error",
-    pin: bool = False,
-) -> Generator[Batch]:
-    """Training batches. fill: the image outside its borders, uint8 per channel. pin: in page-locked memory."""
+@dataclass(frozen=True)
+class _Source:
+    """What all crops of a stream have in common."""
+
+    shards: ShardSet
+    fill: list[int]
+    """The color outside an image, uint8 per channel."""
+    on_bad: OnBad
+
+
+def crops(shards: ShardSet, requests: Iterable[Request], stream: Stream, feeding: Feeding) -> Generator[Batch]:
+    """Training batches."""
+    source = _Source(shards, mean_color(shards), feeding.on_bad_sample)
+    size = stream.augment.crop
 
     def batches() -> Generator[tuple[tuple[Request, torch.Tensor, torch.Tensor], list[Job]]]:
         for request in requests:
-            images = torch.empty((len(request.samples), *crop, len(fill)), dtype=torch.uint8, pin_memory=pin)
-            labels = torch.empty((len(request.samples), *crop), dtype=torch.uint8, pin_memory=pin)
+            images = _empty((len(request.samples), *size, len(source.fill)), feeding)
+            labels = _empty((len(request.samples), *size), feeding)
             outs = images.numpy(), labels.numpy()
             jobs: list[Job] = [
-                partial(_crop, shards, request, i, outs[0][i], outs[1][i], fill, on_bad)
-                for i in range(len(request.samples))
+                partial(_crop, source, request, i, outs[0][i], outs[1][i]) for i in range(len(request.samples))
             ]
             yield (request, images, labels), jobs
 
-    for (request, images, labels), reasons in in_order(batches(), threads, prefetch):
+    for (request, images, labels), reasons in in_order(batches(), feeding.workers, feeding.prefetch):
         keys = keys_of(shards, request)
         skipped = {key: reason for key, reason in zip(keys, reasons, strict=True) if reason}
         yield Batch(images.permute(0, 3, 1, 2), labels, keys, skipped)
 
 
-def whole_images(
-    shards: ShardSet, requests: Iterable[Request], threads: int, prefetch: int, pin: bool = False
-) -> Generator[Batch]:
+def whole_images(shards: ShardSet, requests: Iterable[Request], feeding: Feeding) -> Generator[Batch]:
     """Evaluation batches: images of equal size as they are. UserError on a broken file."""
 
     def batches() -> Generator[tuple[tuple[Request, torch.Tensor, torch.Tensor | None], list[Job]]]:
         for request in requests:
-            size = [len(request.samples), *shards.sizes_hw[request.samples[0]].tolist()]
-            images = torch.empty((*size, shards.manifest.channels), dtype=torch.uint8, pin_memory=pin)
-            labels = torch.empty(size, dtype=torch.uint8, pin_memory=pin) if shards.labeled else None
+            size = (len(request.samples), *shards.sizes_hw[request.samples[0]].tolist())
+            images = _empty((*size, shards.manifest.channels), feeding)
+            labels = _empty(size, feeding) if shards.labeled else None
             jobs: list[Job] = [
                 partial(_whole, shards, int(sample), images.numpy()[i], None if labels is None else labels.numpy()[i])
                 for i, sample in enumerate(request.samples)
             ]
             yield (request, images, labels), jobs
 
-    for (request, images, labels), _ in in_order(batches(), threads, prefetch):
+    for (request, images, labels), _ in in_order(batches(), feeding.workers, feeding.prefetch):
         yield Batch(images.permute(0, 3, 1, 2), labels, keys_of(shards, request))
 
 
-def _crop(
-    shards: ShardSet, request: Request, i: int, out_image: Image, out_label: Image, fill: list[int], on_bad: OnBad
-) -> str | None:
+def _empty(shape: tuple[int, ...], feeding: Feeding) -> torch.Tensor:
+    return torch.empty(shape, dtype=torch.uint8, pin_memory=feeding.pinned)
+
+
+def _crop(source: _Source, request: Request, i: int, out_image: Image, out_label: Image) -> str | None:
     """Makes one crop; what is wrong with the sample when it is skipped."""
-    assert request.matrices is not None and request.sigmas is not None and request.shrinks is not None
-    sample, matrix, shrink = int(request.samples[i]), request.matrices[i], int(request.shrinks[i])
+    assert request.matrices is not None and request.sigmas is not None and request.downsample is not None
+    shards, fill = source.shards, source.fill
+    sample, matrix, factor = int(request.samples[i]), request.matrices[i], int(request.downsample[i])
     encoded = shards.image(sample), shards.label(sample)
     kind = "image"
     try:
         if damaged := shards.damaged(sample, *encoded):
             kind = damaged
             raise decode.DecodeError(CHANGED)
-        image = decode.image(encoded[0], shrink, padded=len(fill) == 3)
-        _check_size(image, shards, sample, shrink)
+        image = decode.image(encoded[0], factor, padded=len(fill) == 3)
+        _check_size(image, shards, sample, factor)
         kind = "label"
         label = decode.label(encoded[1])
         _check_size(label, shards, sample, 1)
     except decode.DecodeError as error:
-        if on_bad == "error":
+        if source.on_bad == "error":
             raise broken(shards, sample, kind, error) from error
         out_image[:], out_label[:] = fill, 255
         return f"its {kind} is broken ({error})"
-    warp_image(image, geometry.after_shrinking(matrix, shrink), request.sigmas[i], out_image, fill)
+    warp_image(image, geometry.after_downsampling(matrix, factor), request.sigmas[i], out_image, fill)
     warp_label(label, matrix, out_label)
     return None
 
 
-def _check_size(pixels: Image, shards: ShardSet, sample: int, shrink: int) -> None:
+def _check_size(pixels: Image, shards: ShardSet, sample: int, factor: int) -> None:
     """DecodeError unless the pixels have the recorded size, which the crop's geometry was made for."""
     height, width = shards.sizes_hw[sample].tolist()
-    if pixels.shape[:2] != (-(-height // shrink), -(-width // shrink)):
+    if pixels.shape[:2] != (-(-height // factor), -(-width // factor)):
         raise decode.DecodeError(f"it has another size than the {width}x{height} pixels on record")
 
 

@@ -2,61 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import closing
 from typing import Any
 
-import torch
-
 from ingest.shards.reader import ShardSet
 from pipeline import geometry
-from pipeline.augment import Augment
 from pipeline.batch import Batch
-from pipeline.gpu.feed import Feed, as_torch
-from pipeline.gpu.graph import dali_parameters, decode_graph, warp_graph
-from pipeline.request import OnBad, Request, keys_of
+from pipeline.config import Stream
+from pipeline.feeding import Feeding
+from pipeline.gpu.feed import Feed, Task
+from pipeline.gpu.graph import Crops, Executor, Inputs, dali_parameters, decode_graph, warp_graph
+from pipeline.gpu.outputs import Outputs
+from pipeline.request import Request, keys_of, mean_color
 
 
-def crops(
-    shards: ShardSet,
-    requests: Iterator[Request],
-    augment: Augment,
-    fill: list[int],
-    batch_size: int,
-    threads: int,
-    prefetch: int,
-    device_id: int | None,
-    on_bad: OnBad = "error",
-) -> Generator[Batch]:
-    """Training batches on the GPU. device_id None: the same graph on the CPU, for tests."""
-    backend: Any = "cpu" if device_id is None else "gpu"
-    halvings = geometry.most_halvings(shards.sizes_hw, augment)
+def crops(shards: ShardSet, requests: Iterable[Request], stream: Stream, feeding: Feeding) -> Generator[Batch]:
+    """Training batches. feeding.gpu None: the same graph on the CPU, for tests."""
+    augment, inputs = stream.augment, Inputs(encoded=_encoded(shards))
+    steps = geometry.most_downsample_steps(shards.sizes_hw, augment)
+    made = Crops(augment.crop, mean_color(shards), blur=augment.blur > 0, downsample_steps=steps)
+    executor = _executor(feeding, stream.batch_size)
 
     def parameters(request: Request) -> tuple[Any, ...]:
-        return dali_parameters(request, shards.sizes_hw[request.samples], augment, halvings)
+        return dali_parameters(request, shards.sizes_hw[request.samples], augment, steps)
 
     def build(source: Any) -> Any:
-        blur = augment.blur > 0
-        return warp_graph(source, backend, batch_size, threads, prefetch, device_id, augment.crop, fill, blur, halvings)
+        return warp_graph(source, executor, inputs, made)
 
-    with Feed(shards, requests, parameters, build, prefetch, on_bad, fill) as feed, closing(feed.run()) as made:
-        for request, (images, labels), skipped in made:
-            keys = keys_of(shards, request)
-            yield Batch(as_torch(images).permute(0, 3, 1, 2), as_torch(labels).squeeze(3), keys, skipped)
+    outputs, task = Outputs(), Task(build, inputs, parameters, feeding.on_bad_sample)
+    with Feed(shards, requests, task, feeding) as feed, closing(feed.run()) as results:
+        for request, (images, labels), skipped in results:
+            pixels, ids = outputs.tensor(images), outputs.tensor(labels)
+            yield Batch(pixels.permute(0, 3, 1, 2), ids.squeeze(3), keys_of(shards, request), skipped)
 
 
-def whole_images(
-    shards: ShardSet, requests: Iterator[Request], batch_size: int, threads: int, prefetch: int, device_id: int | None
-) -> Generator[Batch]:
+def whole_images(shards: ShardSet, requests: Iterable[Request], batch_size: int, feeding: Feeding) -> Generator[Batch]:
     """Evaluation batches on the GPU: images of equal size as they are. UserError on a broken file."""
-    backend: Any = "cpu" if device_id is None else "gpu"
+    inputs = Inputs(_encoded(shards), shards.labeled)
+    executor = _executor(feeding, batch_size)
+    outputs, task = Outputs(), Task(lambda source: decode_graph(source, executor, inputs), inputs)
+    with Feed(shards, requests, task, feeding) as feed, closing(feed.run()) as results:
+        for request, found, _ in results:
+            labels = outputs.tensor(found[1]).squeeze(3) if shards.labeled else None
+            yield Batch(outputs.tensor(found[0]).permute(0, 3, 1, 2), labels, keys_of(shards, request))
 
-    def build(source: Any) -> Any:
-        return decode_graph(
-            source, backend, batch_size, threads, prefetch, device_id, shards.labeled, shards.manifest.channels
-        )
 
-    with Feed(shards, requests, lambda _: (), build, prefetch) as feed, closing(feed.run()) as made:
-        for request, outputs, _ in made:
-            labels: torch.Tensor | None = as_torch(outputs[1]).squeeze(3) if shards.labeled else None
-            yield Batch(as_torch(outputs[0]).permute(0, 3, 1, 2), labels, keys_of(shards, request))
+def _encoded(shards: ShardSet) -> bool:
+    """Whether the graph decodes the images: JPEGs only, which a GPU has hardware for."""
+    return shards.image_formats == {"jpg"}
+
+
+def _executor(feeding: Feeding, batch_size: int) -> Executor:
+    backend: Any = "cpu" if feeding.gpu is None else "gpu"
+    return Executor(backend, batch_size, feeding.workers, feeding.prefetch, feeding.gpu)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,54 +16,53 @@ from PIL import Image, UnidentifiedImageError
 
 from ingest.errors import UserError
 from ingest.shards.reader import ShardSet
-from pipeline.request import CHANGED, OnBad, Request, broken
+from pipeline import decode
+from pipeline.feeding import Feeding, OnBad
+from pipeline.gpu.graph import Inputs
+from pipeline.request import CHANGED, Request, broken, mean_color
 from pipeline.workers import Job, in_order
 
-# Threads that read files ahead. Reading and summing a batch of Cityscapes JPEGs takes some milliseconds, which would
-# otherwise be spent in the thread that trains.
-READERS = 2
+
+@dataclass(frozen=True)
+class Task:
+    """The graph that a feed serves."""
+
+    build: Callable[[Callable[[], tuple[Any, ...]]], Pipeline]
+    """The graph for a source."""
+    inputs: Inputs
+    parameters: Callable[[Request], tuple[Any, ...]] = lambda _: ()
+    """What the graph takes of a request besides images and labels."""
+    on_bad: OnBad = "error"
 
 
-class _Files(NamedTuple):
-    """A sample's files as stored, and which of them, if any, is not as it was ingested."""
+class _Sample(NamedTuple):
+    """A sample as the graph takes it, or what is wrong with it."""
 
     image: np.ndarray
     label: np.ndarray | None
-    damaged: str | None
+    damaged: tuple[str, str] | None
+    """("image" or "label", why)."""
 
 
 class _Given(NamedTuple):
     """A request that DALI has been given. It does not copy its inputs: they are to live until they are consumed."""
 
     request: Request
-    files: list[_Files]
+    samples: list[_Sample]
     inputs: tuple[Any, ...]
 
 
 class Feed:
     """Gives DALI the inputs of one request after another, read ahead, and remembers which are under way."""
 
-    def __init__(
-        self,
-        shards: ShardSet,
-        requests: Iterable[Request],
-        parameters: Callable[[Request], tuple[Any, ...]],
-        build: Callable[[Callable[[], tuple[Any, ...]]], Pipeline],
-        prefetch: int,
-        on_bad: OnBad = "error",
-        fill: Sequence[int] = (),
-    ) -> None:
-        """parameters: what the graph takes of a request after its images and labels. build: a graph for a source.
-
-        prefetch: batches read ahead of those that DALI asks for. fill: the colour that stands for a skipped image,
-        uint8 per channel.
-        """
-        self._shards, self._parameters, self._build = shards, parameters, build
-        self._on_bad, self._fill = on_bad, list(fill)
+    def __init__(self, shards: ShardSet, requests: Iterable[Request], task: Task, feeding: Feeding) -> None:
+        """Files are read, and all but JPEGs decoded, by `feeding.workers` threads, `feeding.prefetch` batches ahead of
+        those that DALI asks for: nothing of it is left to the thread that trains."""
+        self._shards, self._task = shards, task
         jobs: Iterable[tuple[Request, list[Job]]] = (
             (request, [partial(self._read, sample) for sample in map(int, request.samples)]) for request in requests
         )
-        self._ahead = in_order(jobs, READERS, prefetch)
+        self._ahead = in_order(jobs, feeding.workers, feeding.prefetch)
         self._under_way: deque[_Given] = deque()
         self._again: deque[_Given] = deque()
         self._bad: dict[int, str] = {}
@@ -89,15 +89,15 @@ class Feed:
         return given.inputs
 
     def _prepare(self) -> _Given:
-        request, files = self._again.popleft()[:2] if self._again else next(self._ahead)
-        images, labels = [file.image for file in files], [file.label for file in files]
-        for i, sample in enumerate(map(int, request.samples)):
-            if sample not in self._bad and (kind := files[i].damaged):
-                self._found(sample, kind, CHANGED)
-            if sample in self._bad:
+        request, samples = self._again.popleft()[:2] if self._again else next(self._ahead)
+        images, labels = [sample.image for sample in samples], [sample.label for sample in samples]
+        for i, number in enumerate(map(int, request.samples)):
+            if number not in self._bad and (damage := samples[i].damaged):
+                self._found(number, *damage)
+            if number in self._bad:
                 images[i], labels[i] = self._blank()
-        inputs = (images, *([labels] if self._shards.labeled else []), *self._parameters(request))
-        return _Given(request, files, inputs)
+        inputs = (images, *([labels] if self._task.inputs.labeled else []), *self._task.parameters(request))
+        return _Given(request, samples, inputs)
 
     def run(self) -> Generator[tuple[Request, tuple[Any, ...], dict[str, str]]]:
         """(request, outputs of the graph, its skipped keys and why) until the requests end.
@@ -105,7 +105,7 @@ class Feed:
         UserError names a file that does not decode, unless such files are skipped. Close it (`contextlib.closing`)
         before the feed: DALI reads its inputs until the pipeline is gone.
         """
-        pipe = self._build(self.source)
+        pipe = self._task.build(self.source)
         pipe.build()
         on_gpu = pipe.device_id is not None and torch.cuda.is_available()
         while True:
@@ -117,58 +117,65 @@ class Feed:
                     raise self._failure from None
                 return
             except RuntimeError as error:
-                self._learn(error)
+                self._find_broken(error)
                 # A pipeline that has failed stays failed: a new one takes first what was under way, in order.
                 self._again.extendleft(reversed(self._under_way))
                 self._under_way.clear()
-                pipe = self._build(self.source)
+                pipe = self._task.build(self.source)
                 pipe.build()
                 continue
             request = self._under_way.popleft().request
             skipped = {self._shards.keys[s]: self._bad[int(s)] for s in request.samples if int(s) in self._bad}
             yield request, outputs, skipped
 
-    def _read(self, sample: int) -> _Files:
-        image, label = self._shards.image(sample), self._shards.label(sample) if self._shards.labeled else None
-        return _Files(image, label, self._shards.damaged(sample, image, label))
+    def _read(self, number: int) -> _Sample:
+        """Runs in the readers' threads."""
+        shards = self._shards
+        # Read outside the `try`: what reading says of a shard is no fault of the sample.
+        image, label = shards.image(number), shards.label(number) if self._task.inputs.labeled else None
+        if damaged := shards.damaged(number, image, label):
+            return _Sample(image, label, (damaged, CHANGED))
+        size = (*shards.sizes_hw[number].tolist(),)
+        kind = "image"
+        try:
+            if self._task.inputs.encoded:
+                decode.check_jpeg(image, size)
+            else:
+                image = decode.image(image, out=np.empty((*size, shards.manifest.channels), dtype=np.uint8))
+            if label is not None:
+                kind = "label"
+                label = decode.label(label, size)[:, :, None]
+        except decode.DecodeError as error:
+            return _Sample(image, label, (kind, str(error)))
+        return _Sample(image, label, None)
 
-    def _learn(self, error: RuntimeError) -> None:
-        """Finds the broken files under way; DALI's message does not always say. Raises unless they may be skipped."""
+    def _find_broken(self, error: RuntimeError) -> None:
+        """Finds the JPEGs under way that are broken; DALI's message does not always say. Raises unless they may be
+        skipped, or when there is none."""
         found = False
         for job in self._under_way:
-            for sample, files in zip(map(int, job.request.samples), job.files, strict=True):
-                for kind, encoded in (("image", files.image), ("label", files.label)):
-                    # Images of other than three channels come as pixels: nothing to decode.
-                    if sample in self._bad or encoded is None or encoded.ndim > 1:
-                        continue
-                    if (reason := _complaint(encoded)) is not None:
-                        self._found(sample, kind, reason)
-                        found = True
+            for number, sample in zip(map(int, job.request.samples), job.samples, strict=True):
+                if number in self._bad or not self._task.inputs.encoded:
+                    continue
+                if (reason := _complaint(sample.image)) is not None:
+                    self._found(number, "image", reason)
+                    found = True
         if not found:
-            keys = [self._shards.keys[sample] for job in self._under_way for sample in job.request.samples]
+            keys = [self._shards.keys[number] for job in self._under_way for number in job.request.samples]
             raise UserError(
                 f"DALI fails on one of the samples {', '.join(keys)} of {self._shards.folder}, all of which Pillow "
                 f"decodes: {' '.join(str(error).split())[:300]}; data.device=cpu does without DALI"
             ) from error
 
-    def _found(self, sample: int, kind: str, reason: object) -> None:
-        if self._on_bad == "error":
-            raise broken(self._shards, sample, kind, reason)
-        self._bad[sample] = f"its {kind} is broken ({reason})"
+    def _found(self, number: int, kind: str, reason: object) -> None:
+        if self._task.on_bad == "error":
+            raise broken(self._shards, number, kind, reason)
+        self._bad[number] = f"its {kind} is broken ({reason})"
 
     def _blank(self) -> tuple[np.ndarray, np.ndarray]:
-        """A pixel of the fill colour, and one of label 255: wherever it is sampled, there is nothing else."""
-        colour = np.array(self._fill, dtype=np.uint8).reshape(1, 1, -1)
-        image = _png(colour) if len(self._fill) == 3 else colour
-        return image, _png(np.full((1, 1), 255, dtype=np.uint8))
-
-
-def as_torch(outputs: Any) -> torch.Tensor:
-    """A DALI batch of equal shapes -> torch tensor [B, ...] on its device, the same memory.
-
-    The tensor holds on to DALI's buffer (dynamic executor), so it stays valid for as long as it is used.
-    """
-    return torch.from_dlpack(outputs.as_tensor())
+        """A pixel of the mean color, and one of label 255: wherever it is sampled, there is nothing else."""
+        color = np.array(mean_color(self._shards), dtype=np.uint8).reshape(1, 1, -1)
+        return _png(color) if self._task.inputs.encoded else color, np.full((1, 1, 1), 255, dtype=np.uint8)
 
 
 def _complaint(encoded: np.ndarray) -> str | None:

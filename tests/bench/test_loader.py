@@ -95,7 +95,7 @@ def speeds(*values: float) -> list[dict[str, float]]:
 
 
 def test_ratios_are_of_medians() -> None:
-    table = report.summarise({"decode": speeds(90, 100, 300), "ours": speeds(50, 60, 40), "opencv": speeds(10, 11, 5)})
+    table = report.summarize({"decode": speeds(90, 100, 300), "ours": speeds(50, 60, 40), "opencv": speeds(10, 11, 5)})
     assert table["ours"]["share_of_limit"] == pytest.approx(0.5)
     assert table["ours"]["times_opencv"] == pytest.approx(5)
     assert table["ours"]["spread"] == pytest.approx(20)
@@ -107,15 +107,15 @@ def test_ratios_are_of_medians() -> None:
 
 
 def test_what_an_augmentation_costs() -> None:
-    table = report.summarise({"ours": speeds(50), "ours-no-blur": speeds(60)})
+    table = report.summarize({"ours": speeds(50), "ours-no-blur": speeds(60)})
     table["ours-no-blur"]["cpu_seconds_per_image"] = 0.0988
     assert "blur +1.20" in report.costs(table)
     assert not report.costs({"ours": table["ours"]})
 
 
 def test_noisy_repeats_are_told() -> None:
-    assert fresh.noise(report.summarise({"ours": speeds(100, 99, 90)})) == ""
-    assert "40% apart" in fresh.noise(report.summarise({"decode": speeds(100), "ours": speeds(50, 60, 40)}))
+    assert fresh.noise(report.summarize({"ours": speeds(100, 99, 90)})) == ""
+    assert "40% apart" in fresh.noise(report.summarize({"decode": speeds(100), "ours": speeds(50, 60, 40)}))
 
 
 def bound_of(

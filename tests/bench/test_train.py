@@ -16,7 +16,7 @@ from bench.clock import Clock
 from bench.fresh import RowFailed
 from bench.naive import scores
 from bench.steps import measure
-from bench.train import ROWS, best, command, in_process, render, sentence, summarise
+from bench.train import ROWS, best, command, in_process, render, sentence, summarize
 from ingest.errors import UserError
 from tests.shard_folder import smooth_scene, write_shards
 from train import config
@@ -26,7 +26,7 @@ from train.evaluate.metrics import ConfusionMatrix
 from train.loop import Run
 
 CPU = Ranks(rank=0, world=1, local_rank=0, local_world=1, device=torch.device("cpu"))
-PARTS = ("data", "forward", "backward", "optimiser", "rest")
+PARTS = ("data", "forward", "backward", "optimizer", "rest")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_a_row_takes_the_trainers_steps(recipe: Recipe, row: str, monkeypatch: p
     assert facts["images_per_second"] == pytest.approx(4 * facts["steps_per_second"])
     split = sum(facts[f"{part}_seconds"] for part in PARTS)
     assert split == pytest.approx(1 / facts["steps_per_second"], rel=1e-6)
-    assert all(facts[f"{part}_seconds"] > 0 for part in ("forward", "backward", "optimiser"))
+    assert all(facts[f"{part}_seconds"] > 0 for part in ("forward", "backward", "optimizer"))
 
 
 @pytest.mark.slow
@@ -108,12 +108,12 @@ def test_the_clock_gives_each_part_its_time(monkeypatch: pytest.MonkeyPatch) -> 
         forward(2.0)
         loss(1.0)
         passes(4.0)
-    clock.enter("optimiser")
+    clock.enter("optimizer")
     passes(0.25)
     clock.enter("rest")
     passes(9.0)
     clock.enter("rest")
-    assert clock.read() == {"data": 1.0, "forward": 6.0, "backward": 8.0, "optimiser": 0.25}
+    assert clock.read() == {"data": 1.0, "forward": 6.0, "backward": 8.0, "optimizer": 0.25}
     clock.reset()
     assert not any(clock.read().values())
 
@@ -131,7 +131,7 @@ def facts(speed: float, wait: float = 0.0, **parts: float) -> dict[str, float]:
 
 
 def test_ratios_are_of_medians() -> None:
-    table = summarise(
+    table = summarize(
         {
             "cached": [facts(9), facts(10), facts(30)],
             "ours": [facts(8), facts(9), facts(7)],
@@ -154,7 +154,7 @@ def test_the_fastest_repeats_are_set_side_by_side() -> None:
 
 def test_the_sentence_names_what_bounds_training() -> None:
     def of(speed: float, wait: float, device: str = "cpu", **parts: float) -> str:
-        return sentence(summarise({"cached": [facts(10)], "ours": [facts(speed, wait, **parts)]}), device)
+        return sentence(summarize({"cached": [facts(10)], "ours": [facts(speed, wait, **parts)]}), device)
 
     assert of(9.8, 0.01, backward=0.5).startswith("Bounded by the net: the backward pass, 56% of a step")
     assert of(9.8, 0.01, forward=0.5).startswith("Bounded by the net: the forward pass")
@@ -163,7 +163,7 @@ def test_the_sentence_names_what_bounds_training() -> None:
     assert "0.98 of a cached batch's speed (target 0.95: met)" in of(9.8, 0.0)
     assert "target 0.98: missed" in of(9.7, 0.0, "gpu")
     assert sentence({"cached": facts(10)}, "cpu") == ""
-    noisy = summarise({"cached": [facts(10), facts(5), facts(9)], "ours": [facts(9)]})
+    noisy = summarize({"cached": [facts(10), facts(5), facts(9)], "ours": [facts(9)]})
     assert "target 0.95)" in sentence(noisy, "cpu")  # no verdict on such repeats
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from click.testing import CliRunner
 from PIL import Image
@@ -18,10 +19,11 @@ from ingest.shards import png
 from ingest.shards.reader import ShardSet
 from pipeline import decode
 from pipeline.augment import Augment
+from pipeline.feeding import Feeding, for_split
 from pipeline.gpu import batches as gpu
 from pipeline.gpu import feed
-from pipeline.loader import EvalLoader, TrainLoader
 from pipeline.request import Request
+from tests.loaders import eval_loader, train_loader
 from tests.shard_folder import encode, smooth_scene, write_shards
 
 
@@ -29,11 +31,11 @@ def as_array(file: bytes) -> np.ndarray:
     return np.frombuffer(file, dtype=np.uint8)
 
 
-def box_means(pixels: np.ndarray, shrink: int) -> np.ndarray:
-    below, right = (-side % shrink for side in pixels.shape[:2])
+def box_means(pixels: np.ndarray, factor: int) -> np.ndarray:
+    below, right = (-side % factor for side in pixels.shape[:2])
     padded = np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="edge").astype(float)
-    height, width = padded.shape[0] // shrink, padded.shape[1] // shrink
-    return padded.reshape(height, shrink, width, shrink, -1).mean(axis=(1, 3))
+    height, width = padded.shape[0] // factor, padded.shape[1] // factor
+    return padded.reshape(height, factor, width, factor, -1).mean(axis=(1, 3))
 
 
 @pytest.mark.parametrize("ext", ["jpg", "png"])
@@ -50,27 +52,27 @@ def test_images_are_pillows_to_the_bit(ext: str, size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("ext", ["jpg", "png", "npy"])
-@pytest.mark.parametrize("shrink", [2, 4, 8])
+@pytest.mark.parametrize("factor", [2, 4, 8])
 @pytest.mark.parametrize("size", [(64, 96), (37, 61)])
-def test_shrinking_averages(ext: str, shrink: int, size: tuple[int, int]) -> None:
+def test_downsampling_averages(ext: str, factor: int, size: tuple[int, int]) -> None:
     noise = np.random.default_rng(0).integers(-20, 20, (*size, 1))
     pixels = (smooth_scene(*size, seed=1)[0].clip(40, 200) + noise).astype(np.uint8)
     if ext == "npy":
-        shrunk = decode.image(pixels, shrink)
+        reduced = decode.image(pixels, factor)
     else:
         file = encode(pixels, ext)
         pixels = np.asarray(Image.open(io.BytesIO(file)))
-        shrunk = decode.image(as_array(file), shrink)
-    expected = box_means(pixels, shrink)
-    assert shrunk.shape == expected.shape
-    difference = np.abs(shrunk - expected)
+        reduced = decode.image(as_array(file), factor)
+    expected = box_means(pixels, factor)
+    assert reduced.shape == expected.shape
+    difference = np.abs(reduced - expected)
     if ext != "jpg":
         assert difference.max() <= 1
     else:  # the decoder's own averages, and beyond the last row and column what the encoder put there
-        inner = difference[: size[0] // shrink, : size[1] // shrink]
+        inner = difference[: size[0] // factor, : size[1] // factor]
         assert inner.mean() < 1 and inner.max() <= 5
         # teeth: pixels that were merely left out would be far off
-        assert np.abs(pixels[::shrink, ::shrink] - expected).mean() > 5
+        assert np.abs(pixels[::factor, ::factor] - expected).mean() > 5
 
 
 def test_fast_pngs_are_read_without_a_general_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +80,7 @@ def test_fast_pngs_are_read_without_a_general_decoder(monkeypatch: pytest.Monkey
     monkeypatch.setattr(decode.cv2, "imdecode", None)
     np.testing.assert_array_equal(decode.image(as_array(png.encode(image))), image)
     np.testing.assert_array_equal(decode.image(as_array(png.encode(image)), padded=True)[:, :, :3], image)
-    assert np.abs(decode.image(as_array(png.encode(image)), shrink=2) - box_means(image, 2)).max() <= 1
+    assert np.abs(decode.image(as_array(png.encode(image)), factor=2) - box_means(image, 2)).max() <= 1
     np.testing.assert_array_equal(decode.label(as_array(png.encode(ids))), ids)
     assert np.asarray(Image.open(io.BytesIO(png.encode(image)))).tolist() == image.tolist()  # any reader reads them
 
@@ -95,8 +97,8 @@ def test_labels_of_any_writer(kind: str) -> None:
         buffer = io.BytesIO()
         image.save(buffer, "PNG", optimize=kind == "filtered")
         file = buffer.getvalue()
-    if kind == "palette":  # would come as colours
-        with pytest.raises(decode.DecodeError, match="greyscale"):
+    if kind == "palette":  # would come as colors
+        with pytest.raises(decode.DecodeError, match="grayscale"):
             decode.label(as_array(file))
     else:
         np.testing.assert_array_equal(decode.label(as_array(file)), ids)
@@ -108,7 +110,7 @@ def test_damage_is_told() -> None:
     middle = len(jpeg) // 2
     for broken in (
         jpeg[:middle],  # Pillow names this one, DALI too
-        jpeg[:middle] + b"\xff\xd9",  # ends early, politely: libjpeg would go on in grey
+        jpeg[:middle] + b"\xff\xd9",  # ends early, politely: libjpeg would go on in gray
         jpeg[:middle] + b"\xff" * 40 + jpeg[middle + 40 :],
         b"\xff\xd8",
         photo[: len(photo) // 2],
@@ -145,12 +147,12 @@ def test_skipping_is_the_same_on_every_rank(damaged: Path, device: str, world: i
     shards = ShardSet(damaged, "train")
     streams = []
     for rank in range(world):
-        loader = TrainLoader(
-            shards, AUGMENT, 6 // world, seed=1, rank=rank, world=world, on_bad_sample="skip", threads=2
+        loader = train_loader(
+            shards, AUGMENT, 6 // world, seed=1, rank=rank, ranks=world, on_bad_sample="skip", threads=2
         )
         batches = iter(loader)
         if device == "dali":  # the GPU's way, with its graph on the CPU
-            batches = gpu.crops(shards, loader._requests(), AUGMENT, loader._fill, 6 // world, 1, 2, None, "skip")
+            batches = gpu.crops(shards, loader._requests(), loader.stream, loader.feeding)
         streams.append(list(itertools.islice(batches, 4)))  # two epochs
     for step in zip(*streams, strict=True):
         for batch in step:
@@ -169,12 +171,12 @@ def test_skipping_is_the_same_on_every_rank(damaged: Path, device: str, world: i
 def test_an_error_names_shard_key_and_remedy(damaged: Path) -> None:
     shards = ShardSet(damaged, "train")
     with pytest.raises(UserError, match=r"(train-2|train-7)' in .*train-00000[01]\.tar .*on_bad_sample=skip"):
-        list(itertools.islice(TrainLoader(shards, AUGMENT, 6), 2))
+        list(itertools.islice(train_loader(shards, AUGMENT, 6), 2))
     with pytest.raises(UserError, match="is broken"):
-        list(EvalLoader(shards, 2))
+        list(eval_loader(shards, 2))
     requests = iter([Request(np.arange(4))])
     with pytest.raises(UserError, match="image of sample 'train-2'"):
-        list(gpu.whole_images(shards, requests, 4, 1, 2, None))
+        list(gpu.whole_images(shards, requests, 4, Feeding(threads=1)))
 
 
 @pytest.mark.parametrize("stored", ["with sums", "without"])
@@ -187,7 +189,7 @@ def test_batches_before_a_broken_one_are_handed_out_first(
         monkeypatch.setattr(shards, "damaged", lambda sample, *_: "label" if sample == 7 else None)
     order = [0, 1, 3, 4, 5, 6, 7, 8]
     requests = iter([Request(np.array([sample])) for sample in order])
-    batches = gpu.whole_images(shards, requests, 1, 1, 3, None)
+    batches = gpu.whole_images(shards, requests, 1, Feeding(threads=1, prefetch=3))
     assert [next(batches).keys for _ in order[:6]] == [[f"train-{sample}"] for sample in order[:6]]
     with pytest.raises(UserError, match="label of sample 'train-7'"):
         next(batches)
@@ -195,9 +197,11 @@ def test_batches_before_a_broken_one_are_handed_out_first(
 
 def test_what_only_dali_refuses_is_told_with_the_candidates(damaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "_complaint", lambda _: None)
-    requests = iter([Request(np.array([6, 7]))])
-    with pytest.raises(UserError, match=r"DALI fails on one of the samples train-6, train-7 of .*data\.device=cpu"):
-        list(gpu.whole_images(ShardSet(damaged, "train"), requests, 2, 1, 2, None))
+    monkeypatch.setattr(decode, "check_jpeg", lambda *_: None)
+    shards = ShardSet(damaged, "train")
+    requests = iter([Request(np.array([1, 2]))])
+    with pytest.raises(UserError, match=r"DALI fails on one of the samples train-1, train-2 of .*data\.device=cpu"):
+        list(gpu.whole_images(shards, requests, 2, Feeding(threads=1)))
 
 
 def test_complaints_are_the_same_on_every_rank() -> None:
@@ -214,7 +218,7 @@ def test_a_size_unlike_the_record_is_named(tmp_path: Path) -> None:
     record = folder / "train-000000.json"
     record.write_text(record.read_text().replace('"width": 56', '"width": 57'))
     with pytest.raises(UserError, match=r"train-0' in .*56x40 pixels, the shard's record 57x40"):
-        list(EvalLoader(ShardSet(folder, "train")))
+        list(eval_loader(ShardSet(folder, "train")))
 
 
 @pytest.mark.parametrize("device", ["cpu", "dali"])
@@ -250,9 +254,9 @@ def test_a_flipped_bit_that_decodes_is_found_by_the_sum(tmp_path: Path, device: 
         shards = ShardSet(tmp_path / "shards", "train")
         with pytest.raises(UserError, match=r"image of sample '2' in .*train-000000.tar is broken \(its bytes are not"):
             if device == "cpu":
-                next(iter(TrainLoader(shards, AUGMENT, 4, threads=1)))
+                next(iter(train_loader(shards, AUGMENT, 4, threads=1)))
             else:
-                next(gpu.whole_images(shards, iter([Request(np.arange(4))]), 4, 1, 1, None))
+                next(gpu.whole_images(shards, iter([Request(np.arange(4))]), 4, Feeding(threads=1)))
     assert silent > 5  # the decoder alone would have let these pass
 
 
@@ -266,9 +270,43 @@ def test_many_broken_files_leave_the_stream_in_order(tmp_path: Path) -> None:
         content[start : start + 64] = bytes(64)
         tar.write_bytes(content)
     loaders = [
-        TrainLoader(ShardSet(folder, "train"), AUGMENT, 2, seed=5, on_bad_sample="skip", threads=2) for _ in range(2)
+        train_loader(ShardSet(folder, "train"), AUGMENT, 2, seed=5, on_bad_sample="skip", threads=2) for _ in range(2)
     ]
     other = loaders[1]
-    dali = gpu.crops(other.shards, other._requests(), AUGMENT, other._fill, 2, 1, 3, None, "skip")
+    dali = gpu.crops(other.shards, other._requests(), other.stream, other.feeding)
     for ours, theirs in zip(itertools.islice(loaders[0], 12), itertools.islice(dali, 12), strict=True):
         assert theirs.keys == ours.keys and set(theirs.skipped) == set(ours.skipped)
+
+
+@pytest.mark.parametrize("ext", ["png", "jpg"])
+def test_the_gpu_device_decodes_jpegs_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ext: str) -> None:
+    """All else is decoded by the readers' threads, as on the CPU device, and fed as pixels."""
+    shards = ShardSet(write_shards(tmp_path, {"train": [smooth_scene(40, 56, i) for i in range(4)]}, ext=ext), "train")
+    assert shards.image_formats == {ext}
+    decoded: list[str] = []
+    ours = {"image": decode.image, "label": decode.label}
+    for kind, call in ours.items():
+        monkeypatch.setattr(
+            decode, kind, lambda *a, kind=kind, call=call, **k: (decoded.append(kind), call(*a, **k))[1]
+        )
+    batch = next(gpu.whole_images(shards, iter([Request(np.arange(4))]), 4, Feeding(threads=1)))
+    assert decoded.count("image") == (4 if ext == "png" else 0) and decoded.count("label") == 4
+    assert batch.labels is not None
+    for i in range(4):
+        np.testing.assert_array_equal(batch.images[i].permute(1, 2, 0), ours["image"](shards.image(i)))
+        np.testing.assert_array_equal(batch.labels[i], ours["label"](shards.label(i)))
+
+
+def test_auto_takes_the_gpu_where_it_decodes(tmp_path: Path) -> None:
+    gpu_device, cpu = torch.device("cuda", 1), torch.device("cpu")
+    for ext, chosen in (("jpg", gpu_device), ("png", cpu)):
+        shards = ShardSet(write_shards(tmp_path / ext, {"train": [smooth_scene(40, 56, 0)]}, ext=ext), "train")
+        found = for_split(Feeding(gpu_device), "auto", shards)
+        assert (found.device, found.copy_to) == (chosen, None if chosen == gpu_device else gpu_device)
+        assert found.pinned == (chosen == cpu)
+        assert for_split(Feeding(gpu_device), "cpu", shards).device == cpu
+        assert for_split(Feeding(gpu_device), "gpu", shards) == Feeding(gpu_device)
+        for choice in ("auto", "cpu"):
+            assert for_split(Feeding(cpu), choice, shards) == Feeding(cpu)
+        with pytest.raises(UserError, match=r"data\.device = gpu, but the net is on the CPU"):
+            for_split(Feeding(cpu), "gpu", shards)

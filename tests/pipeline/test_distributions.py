@@ -41,7 +41,7 @@ def draws(request: pytest.FixtureRequest) -> plan.Draws:
 
 
 def taken_apart(draws: plan.Draws, augment: Augment = AUGMENT) -> dict[str, np.ndarray]:
-    """The geometry as the matrices have it, not as the plan meant it. Angles in degrees, centres in scaled pixels."""
+    """The geometry as the matrices have it, not as the plan meant it. Angles in degrees, centers in scaled pixels."""
     matrices = geometry.matrices(draws, np.tile(SIZE, (len(draws.flip), 1)), augment)
     forward = np.linalg.inv(matrices[:, :, :2])
     flipped = np.linalg.det(forward) < 0
@@ -98,7 +98,7 @@ def test_no_two_numbers_depend_on_each_other(draws: plan.Draws) -> None:
         for j in range(i):
             cells, _, _ = np.histogram2d(numbers[i], numbers[j], bins=6, range=[[0, 1], [0, 1]])
             assert stats.chisquare(cells.ravel()).pvalue > 1e-5  # 15 pairs, 3 ways
-        # nor on the number before it: neighbouring samples, epochs and seeds
+        # nor on the number before it: neighboring samples, epochs and seeds
         assert stats.spearmanr(numbers[i][1:], numbers[i][:-1]).pvalue > 1e-5
 
 

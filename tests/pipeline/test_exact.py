@@ -14,8 +14,9 @@ from ingest.errors import UserError
 from ingest.shards.reader import ShardSet
 from pipeline import geometry, plan
 from pipeline.augment import Augment
-from pipeline.loader import EvalLoader, TrainLoader
+from pipeline.loader import TrainLoader
 from pipeline.sheet import outside
+from tests.loaders import eval_loader, train_loader
 from tests.shard_folder import smooth_scene, write_shards
 
 AUGMENT = Augment(crop=(33, 47), base_size=70)
@@ -35,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ranks_of(folder: Path, world: int, global_batch: int = GLOBAL, **options) -> list[TrainLoader]:
     batch = global_batch // world
     return [
-        TrainLoader(ShardSet(folder, "train"), AUGMENT, batch, seed=SEED, rank=rank, world=world, **options)
+        train_loader(ShardSet(folder, "train"), AUGMENT, batch, seed=SEED, rank=rank, ranks=world, **options)
         for rank in range(world)
     ]
 
@@ -128,10 +129,10 @@ def test_the_loader_delivers_what_the_plan_says(folder: Path, stream: list[Sampl
 @pytest.mark.parametrize("batch", [1, 3, 5, 40])
 def test_evaluation_batches_are_the_same_at_any_world_size(folder: Path, batch: int) -> None:
     shards = ShardSet(folder, "val")
-    whole = [made.keys for made in EvalLoader(shards, batch)]
+    whole = [made.keys for made in eval_loader(shards, batch)]
     assert sorted(key for keys in whole for key in keys) == sorted(shards.keys)
     for world in (2, 3, 8, 20):
-        loaders = [EvalLoader(shards, batch, rank=rank, world=world) for rank in range(world)]
+        loaders = [eval_loader(shards, batch, rank=rank, ranks=world) for rank in range(world)]
         dealt = [[made.keys for made in loader] for loader in loaders]
         assert [len(loader) for loader in loaders] == [len(keys) for keys in dealt]
         rounds = itertools.zip_longest(*dealt)
@@ -140,7 +141,7 @@ def test_evaluation_batches_are_the_same_at_any_world_size(folder: Path, batch: 
 
 def test_one_image_for_eight_ranks(tmp_path: Path) -> None:
     shards = ShardSet(write_shards(tmp_path, {"val": [smooth_scene(20, 30, 0)]}), "val")
-    seen = [len(list(EvalLoader(shards, 4, rank=rank, world=8))) for rank in range(8)]
+    seen = [len(list(eval_loader(shards, 4, rank=rank, ranks=8))) for rank in range(8)]
     assert seen == [1, 0, 0, 0, 0, 0, 0, 0]
 
 
@@ -164,7 +165,7 @@ def test_padding_and_class_ids_at_odd_sizes(tmp_path: Path, ext: str, channels: 
     augment = Augment(crop=(45, 61), base_size=64, scale=(0.2, 2.0))
     mean = np.array([round(255 * value) for value in shards.manifest.mean])
     padded = 0
-    loader = TrainLoader(shards, augment, len(sizes))
+    loader = train_loader(shards, augment, len(sizes))
     for epoch in range(4):
         ((batch, images, labels),) = [
             (batch, batch.images.permute(0, 2, 3, 1).numpy(), batch.labels.numpy())

@@ -15,7 +15,8 @@ from ingest.errors import UserError
 from ingest.shards import manifest
 from ingest.shards.reader import ShardSet
 from pipeline.augment import Augment
-from pipeline.loader import EvalLoader, TrainLoader
+from pipeline.loader import TrainLoader
+from tests.loaders import eval_loader, train_loader
 from tests.shard_folder import smooth_scene, write_shards
 
 AUGMENT = Augment(crop=(32, 32), base_size=48)
@@ -35,7 +36,7 @@ def folder(whole: Path, tmp_path: Path) -> Path:
 
 
 def loader_of(folder: Path, **options) -> TrainLoader:
-    return TrainLoader(ShardSet(folder, "train"), AUGMENT, 4, **options)
+    return train_loader(ShardSet(folder, "train"), AUGMENT, 4, **options)
 
 
 def flip(folder: Path, member: str, bits: list[int]) -> None:
@@ -90,7 +91,7 @@ def test_flipped_bits_are_named_or_harmless(folder: Path, whole: Path) -> None:
 
 
 def loader_one(folder: Path, **options) -> TrainLoader:
-    return TrainLoader(ShardSet(folder, "train"), AUGMENT, 1, **options)
+    return train_loader(ShardSet(folder, "train"), AUGMENT, 1, **options)
 
 
 @pytest.mark.parametrize("member", ["train-5.jpg", "train-5.seg.png"])
@@ -101,7 +102,7 @@ def test_skipping_counts_says_why_and_leaves_the_others_alone(folder: Path, whol
     sound = list(itertools.islice(loader_of(whole), 6))
     for world in (1, 2):
         ranks = [
-            TrainLoader(ShardSet(folder, "train"), AUGMENT, 4 // world, rank=rank, world=world, on_bad_sample="skip")
+            train_loader(ShardSet(folder, "train"), AUGMENT, 4 // world, rank=rank, ranks=world, on_bad_sample="skip")
             for rank in range(world)
         ]
         made = [[*itertools.islice(loader, 6)] for loader in ranks]
@@ -124,7 +125,7 @@ def test_skipping_counts_says_why_and_leaves_the_others_alone(folder: Path, whol
 def test_evaluation_never_skips(folder: Path) -> None:
     flip(folder, "train-7.jpg", list(range(0, 4000, 7)))
     with pytest.raises(UserError, match=r"'train-7' in .*train-000001\.tar"):
-        list(EvalLoader(ShardSet(folder, "train"), 2))
+        list(eval_loader(ShardSet(folder, "train"), 2))
 
 
 # --- shards that change under our feet ---
@@ -207,7 +208,7 @@ def test_a_folder_in_an_indexs_place_is_named(folder: Path) -> None:
         ("mean", [0.5], "expected 3 numbers"),
         ("mean", None, "NoneType"),
         ("std", [0.1, 0.1, 7.0], "std = .*expected 3 numbers in 0..1"),
-        ("palette", [[1, 2, 3]], "1 colours for 5 classes"),
+        ("palette", [[1, 2, 3]], "1 colou?rs for 5 classes"),
         ("splits", {"train": {"samples": 1}}, "shards"),
     ],
 )
@@ -246,7 +247,7 @@ def test_an_image_of_another_size_than_recorded_is_refused(folder: Path, stream:
     record["samples"][1]["height"] += 1
     path.write_text(json.dumps(record))
     shards = ShardSet(folder, "train")
-    batches = TrainLoader(shards, AUGMENT, 4) if stream == "train" else EvalLoader(shards, 1)
+    batches = train_loader(shards, AUGMENT, 4) if stream == "train" else eval_loader(shards, 1)
     with pytest.raises(UserError, match=r"sample 'train-1' .* is broken"):
         list(itertools.islice(batches, COUNT))
 

@@ -11,9 +11,9 @@ import pytest
 from pipeline import decode, geometry, plan
 from pipeline.augment import Augment, blur_radius, blur_sigmas
 from pipeline.cpu.warp import warp_image, warp_label
-from pipeline.gpu.graph import dali_parameters, decode_graph, warp_graph
+from pipeline.gpu.graph import Crops, Executor, Inputs, dali_parameters, decode_graph, warp_graph
 from pipeline.request import Request
-from tests.shard_folder import encode, smooth_scene
+from tests.shard_folder import smooth_scene
 
 FILL = [10, 120, 200]
 
@@ -28,7 +28,7 @@ def request_of(sizes: list[tuple[int, ...]], augment: Augment, draws: plan.Draws
         np.arange(len(sizes)),
         geometry.matrices(draws, sizes_hw, augment),
         blur_sigmas(draws, augment),
-        geometry.shrinks(draws, sizes_hw, augment),
+        geometry.downsample_factors(draws, sizes_hw, augment),
     )
 
 
@@ -38,10 +38,10 @@ def composed(images, labels, augment: Augment, draws: plan.Draws, fill=FILL):
     out_images = np.empty((len(images), *augment.crop, images[0].shape[2]), dtype=np.uint8)
     out_labels = np.empty((len(images), *augment.crop), dtype=np.uint8)
     for i, (image, label) in enumerate(zip(images, labels, strict=True)):
-        shrink = int(request.shrinks[i])
+        factor = int(request.downsample[i])
         matrix = request.matrices[i]
-        reduced = decode.image(image, shrink)
-        warp_image(reduced, geometry.after_shrinking(matrix, shrink), request.sigmas[i], out_images[i], fill)
+        reduced = decode.image(image, factor)
+        warp_image(reduced, geometry.after_downsampling(matrix, factor), request.sigmas[i], out_images[i], fill)
         warp_label(label, matrix, out_labels[i])
     return out_images, out_labels
 
@@ -55,7 +55,7 @@ def step_by_step(image, label, augment: Augment, draws: plan.Draws, i: int):
     (height, width) = geometry.scaled_sizes(one, np.array([label.shape]), augment)[0].tolist()
     (top, left) = geometry.crop_offsets(one, np.array([[height, width]]), augment)[0].tolist()
     scaled = cv2.resize(image.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    # nearest as the warp does it: the source pixel whose centre is nearest
+    # nearest as the warp does it: the source pixel whose center is nearest
     rows = np.rint((np.arange(height) + 0.5) * label.shape[0] / height - 0.5).astype(int).clip(0, label.shape[0] - 1)
     columns = np.rint((np.arange(width) + 0.5) * label.shape[1] / width - 0.5).astype(int).clip(0, label.shape[1] - 1)
     scaled_label = label[rows][:, columns]
@@ -64,8 +64,8 @@ def step_by_step(image, label, augment: Augment, draws: plan.Draws, i: int):
     inside = cv2.copyMakeBorder(np.ones((height, width), np.float32), pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=0)
     scaled_label = cv2.copyMakeBorder(scaled_label, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=255)
     degrees = (2 * one.angle[0] - 1) * augment.rotate
-    centre = (pad + (width - 1) / 2, pad + (height - 1) / 2)
-    turn = cv2.getRotationMatrix2D(centre, degrees, 1.0)
+    center = (pad + (width - 1) / 2, pad + (height - 1) / 2)
+    turn = cv2.getRotationMatrix2D(center, degrees, 1.0)
     size = (scaled.shape[1], scaled.shape[0])
     scaled = cv2.warpAffine(scaled, turn, size, flags=cv2.INTER_LINEAR, borderValue=FILL)
     inside = cv2.warpAffine(inside, turn, size, flags=cv2.INTER_LINEAR, borderValue=0)
@@ -88,7 +88,7 @@ def test_composed_warp_equals_the_steps(size: tuple[int, int], crop: tuple[int, 
     images, labels = composed([s[0] for s in scenes], [s[1] for s in scenes], augment, draws)
     for i, (image, label) in enumerate(scenes):
         expected, expected_label, sure, beyond, edge = step_by_step(image, label, augment, draws, i)
-        # A shift of half a pixel would show: these scenes change by up to 13 grey levels a pixel at scale 0.5.
+        # A shift of half a pixel would show: these scenes change by up to 13 gray levels a pixel at scale 0.5.
         difference = np.abs(images[i].astype(float) - expected)[sure]
         assert difference.max() < 3.5 and difference.mean() < 0.6
         assert (images[i][beyond] == FILL).all() and (labels[i][beyond] == 255).all()
@@ -130,7 +130,7 @@ def test_crop_places_cover_the_room_evenly() -> None:
     assert np.bincount(-around[:, 0]).shape == (3,) and (np.bincount(-around[:, 0]) > 1100).all()
 
 
-def test_outside_the_image_is_the_fill_colour_and_ignore() -> None:
+def test_outside_the_image_is_the_fill_color_and_ignore() -> None:
     image, label = np.full((20, 20, 3), 77, np.uint8), np.full((20, 20), 3, np.uint8)
     augment = Augment(crop=(64, 64), base_size=20, scale=(1, 1), blur=0)
     images, labels = composed([image] * 6, [label] * 6, augment, draws_of(6))
@@ -192,10 +192,9 @@ def test_blur_is_gaussian(sigma: float) -> None:
 
 def _dali_inputs(scenes, augment: Augment, draws: plan.Draws):
     sizes = [label.shape for _, label in scenes]
-    halvings = geometry.most_halvings(np.array(sizes), augment)
-    images = [np.frombuffer(encode(image, "png"), np.uint8) for image, _ in scenes]
-    labels = [np.frombuffer(encode(label, "png"), np.uint8) for _, label in scenes]
-    return images, labels, *dali_parameters(request_of(sizes, augment, draws), np.array(sizes), augment, halvings)
+    steps = geometry.most_downsample_steps(np.array(sizes), augment)
+    images, labels = [image for image, _ in scenes], [label[:, :, None] for _, label in scenes]
+    return images, labels, *dali_parameters(request_of(sizes, augment, draws), np.array(sizes), augment, steps)
 
 
 @pytest.mark.parametrize("blur", [0.0, 1.0])
@@ -205,9 +204,10 @@ def test_dali_warp_agrees_with_opencv(blur: float, base_size: int, antialias: bo
     scenes = [smooth_scene(*size, seed=i) for i, size in enumerate([(90, 120), (121, 83), (31, 200), (64, 64)])]
     draws = draws_of(4)
     inputs = _dali_inputs(scenes, augment, draws)
-    halvings = geometry.most_halvings(np.array([label.shape for _, label in scenes]), augment)
-    assert halvings == ({120: 1, 50: 3, 20: 3}[base_size] if antialias else 0)
-    pipe = warp_graph(lambda: inputs, "cpu", 4, 2, 1, None, augment.crop, FILL, blur > 0, halvings)
+    steps = geometry.most_downsample_steps(np.array([label.shape for _, label in scenes]), augment)
+    assert steps == ({120: 1, 50: 3, 20: 3}[base_size] if antialias else 0)
+    crops = Crops(augment.crop, FILL, blur > 0, steps)
+    pipe = warp_graph(lambda: inputs, Executor("cpu", 4, 2, 1), Inputs(encoded=False), crops)
     pipe.build()
     dali_images, dali_labels = (np.asarray(out.as_tensor()) for out in pipe.run())
     images, labels = composed([s[0] for s in scenes], [s[1] for s in scenes], augment, draws)
@@ -217,20 +217,22 @@ def test_dali_warp_agrees_with_opencv(blur: float, base_size: int, antialias: bo
     assert (dali_labels[..., 0] != labels).mean() < 0.01
 
 
-def test_the_graph_holds_as_many_halvings_as_any_sample_asks_for() -> None:
-    """Where sizes round at a half, too: one halving too few would sample from the wrong places."""
+def test_the_graph_downsamples_as_often_as_any_sample_asks_for() -> None:
+    """Where sizes round at a half, too: one step too few would sample from the wrong places."""
     highest = draws_of(2000)
     for base_size, low, size in itertools.product((0, 39, 77, 100, 101), (0.125, 0.25, 0.5, 0.51, 1.0), (77, 154, 160)):
         augment = Augment(base_size=base_size, scale=(low, low))
         sizes = np.full((2000, 2), size)
-        needed = geometry.shrinks(highest, sizes, augment).max()
-        assert needed == 2 ** geometry.most_halvings(sizes[:1], augment), (base_size, low, size)
+        needed = geometry.downsample_factors(highest, sizes, augment).max()
+        assert needed == 2 ** geometry.most_downsample_steps(sizes[:1], augment), (base_size, low, size)
 
 
-def test_gpu_graphs_serialise() -> None:
+@pytest.mark.parametrize("encoded", [True, False])
+def test_gpu_graphs_serialize(encoded: bool) -> None:
     """Wrong arguments, and GPU data given to CPU operators, fail here; only a GPU can build them."""
-    augment = Augment()
-    pipe = warp_graph(lambda: (), "gpu", 8, 2, 2, None, augment.crop, FILL, blur=True, halvings=2)
-    text = pipe.serialize()
+    executor, inputs = Executor("gpu", 8, 2), Inputs(encoded)
+    crops = Crops(Augment().crop, FILL, blur=True, downsample_steps=2)
+    text = warp_graph(lambda: (), executor, inputs, crops).serialize()
     assert b"WarpAffine" in text and b"GaussianBlur" in text
-    assert len(decode_graph(lambda: (), "gpu", 8, 2, 2, None).serialize()) > 100
+    assert (b"decoders__Image" in text or b"ImageDecoder" in text) == encoded
+    assert len(decode_graph(lambda: (), executor, inputs).serialize()) > 100

@@ -14,8 +14,8 @@ from ingest.shards.reader import ShardSet
 from pipeline import decode
 from pipeline.augment import Augment
 from pipeline.batch import Batch
-from pipeline.gpu.graph import decode_graph
-from pipeline.loader import EvalLoader, TrainLoader
+from pipeline.gpu.graph import Executor, Inputs, decode_graph
+from tests.loaders import eval_loader, train_loader
 from tests.shard_folder import smooth_scene, write_shards
 
 pytestmark = pytest.mark.gpu
@@ -32,7 +32,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def test_training_stream_agrees_with_the_cpu(folder: Path, blur: float) -> None:
     augment = Augment(crop=(48, 64), base_size=80, blur=blur)
     shards = ShardSet(folder, "train")
-    streams = [itertools.islice(TrainLoader(shards, augment, 3, device=device), 6) for device in ("cpu", "cuda")]
+    streams = [itertools.islice(train_loader(shards, augment, 3, device=device), 6) for device in ("cpu", "cuda")]
     for ours, theirs in zip(*streams, strict=True):
         assert theirs.keys == ours.keys
         assert theirs.images.is_cuda and theirs.images.is_contiguous(memory_format=torch.channels_last)
@@ -45,7 +45,7 @@ def test_training_stream_agrees_with_the_cpu(folder: Path, blur: float) -> None:
 
 def test_evaluation_agrees_with_the_cpu(folder: Path) -> None:
     shards = ShardSet(folder, "val")
-    for ours, theirs in zip(EvalLoader(shards, 2), EvalLoader(shards, 2, device="cuda"), strict=True):
+    for ours, theirs in zip(eval_loader(shards, 2), eval_loader(shards, 2, device="cuda"), strict=True):
         assert theirs.keys == ours.keys and torch.equal(theirs.labels.cpu(), ours.labels)
         # PNG is exact; the GPU's JPEG decoder rounds in its own way.
         tolerance = 0 if shards.image(0)[:1] == 0x89 else 8
@@ -54,11 +54,12 @@ def test_evaluation_agrees_with_the_cpu(folder: Path) -> None:
 
 @pytest.mark.realdata
 def test_photos_are_decoded_as_on_the_cpu(realdata: Path) -> None:
-    """Sharp, colourful and chroma-subsampled, as smooth scenes are not."""
+    """Sharp, colorful and chroma-subsampled, as smooth scenes are not."""
     photos = sorted(realdata.rglob("*.jpg"))
     assert photos
     source = [np.frombuffer(path.read_bytes(), np.uint8) for path in photos[:8]]
-    pipe = decode_graph(lambda: [source], "gpu", len(source), 2, 1, torch.cuda.current_device(), labeled=False)
+    executor = Executor("gpu", len(source), 2, 1, torch.cuda.current_device())
+    pipe = decode_graph(lambda: [source], executor, Inputs(encoded=True, labeled=False))
     pipe.build()
     (decoded,) = pipe.run()
     for number, encoded in enumerate(source):
@@ -75,8 +76,8 @@ def test_batches_handed_over_are_those_of_the_cpu(folder: Path, stream: str) -> 
 
     def batches(copy_to: torch.device | None) -> Iterator[Batch]:
         if stream == "eval":
-            return iter(EvalLoader(shards, 2, copy_to=copy_to))
-        return itertools.islice(TrainLoader(shards, augment, 3, copy_to=copy_to), 40)
+            return iter(eval_loader(shards, 2, copy_to=copy_to))
+        return itertools.islice(train_loader(shards, augment, 3, copy_to=copy_to), 40)
 
     busy = torch.randn(2000, 2000, device=gpu)
     sums = []
@@ -91,7 +92,7 @@ def test_batches_handed_over_are_those_of_the_cpu(folder: Path, stream: str) -> 
 
 
 def test_held_batches_keep_their_pixels(folder: Path) -> None:
-    loader = TrainLoader(ShardSet(folder, "train"), Augment(crop=(48, 64), base_size=80), 3, device="cuda")
+    loader = train_loader(ShardSet(folder, "train"), Augment(crop=(48, 64), base_size=80), 3, device="cuda")
     held = [(batch, batch.images.clone()) for batch in itertools.islice(loader, 12)]
     torch.cuda.synchronize()
     assert all(torch.equal(batch.images, copy) for batch, copy in held)

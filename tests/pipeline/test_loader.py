@@ -14,7 +14,8 @@ from ingest.shards import remote
 from ingest.shards.reader import ShardSet
 from pipeline.augment import Augment
 from pipeline.batch import Batch
-from pipeline.loader import EvalLoader, TrainLoader
+from pipeline.loader import TrainLoader
+from tests.loaders import eval_loader, train_loader
 from tests.shard_folder import smooth_scene, write_shards
 
 AUGMENT = Augment(crop=(48, 64), base_size=80)
@@ -29,8 +30,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_shards(tmp_path_factory.mktemp("shards"), {"train": train, "val": val, "test": test})
 
 
-def train_loader(folder: Path, batch: int, **options) -> TrainLoader:
-    return TrainLoader(ShardSet(folder, "train"), AUGMENT, batch, seed=3, **options)
+def loader_of(folder: Path, batch: int, **options) -> TrainLoader:
+    return train_loader(ShardSet(folder, "train"), AUGMENT, batch, seed=3, **options)
 
 
 def take(loader: TrainLoader, count: int) -> list[Batch]:
@@ -46,7 +47,7 @@ def samples(batches: list[Batch]) -> list[tuple[str, bytes, bytes]]:
 
 
 def test_batches_are_channels_last_uint8_of_the_crop_size(folder: Path) -> None:
-    (batch,) = take(train_loader(folder, 4), 1)
+    (batch,) = take(loader_of(folder, 4), 1)
     assert batch.images.shape == (4, 3, 48, 64) and batch.images.dtype == torch.uint8
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
     assert batch.labels.shape == (4, 48, 64) and batch.labels.dtype == torch.uint8
@@ -55,24 +56,24 @@ def test_batches_are_channels_last_uint8_of_the_crop_size(folder: Path) -> None:
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_put_back_together_are_the_stream_of_one(folder: Path, world: int) -> None:
-    whole = samples(take(train_loader(folder, 2 * world), 5))
-    ranks = [take(train_loader(folder, 2, rank=rank, world=world), 5) for rank in range(world)]
+    whole = samples(take(loader_of(folder, 2 * world), 5))
+    ranks = [take(loader_of(folder, 2, rank=rank, ranks=world), 5) for rank in range(world)]
     together = [sample for step in zip(*ranks, strict=True) for batch in step for sample in samples([batch])]
     assert together == whole
 
 
 def test_threads_and_prefetch_do_not_change_a_pixel(folder: Path) -> None:
-    reference = samples(take(train_loader(folder, 3, threads=1, prefetch=1), 6))
-    assert samples(take(train_loader(folder, 3, threads=5, prefetch=4), 6)) == reference
+    reference = samples(take(loader_of(folder, 3, threads=1, prefetch=1), 6))
+    assert samples(take(loader_of(folder, 3, threads=5, prefetch=4), 6)) == reference
 
 
 def test_resuming_goes_on_where_it_stopped_also_with_other_ranks(folder: Path) -> None:
-    whole = samples(take(train_loader(folder, 4), 8))
-    first = train_loader(folder, 4)
+    whole = samples(take(loader_of(folder, 4), 8))
+    first = loader_of(folder, 4)
     seen = samples(take(first, 5))
     ranks = []
     for rank in range(2):
-        loader = train_loader(folder, 2, rank=rank, world=2)
+        loader = loader_of(folder, 2, rank=rank, ranks=2)
         loader.load_state_dict(first.state_dict())
         ranks.append(take(loader, 3))
     rest = [sample for step in zip(*ranks, strict=True) for batch in step for sample in samples([batch])]
@@ -80,7 +81,7 @@ def test_resuming_goes_on_where_it_stopped_also_with_other_ranks(folder: Path) -
 
 
 def test_an_epoch_visits_samples_once_and_epochs_differ(folder: Path) -> None:
-    loader = train_loader(folder, 4)
+    loader = loader_of(folder, 4)
     assert loader.steps_per_epoch == 3  # 13 samples: the last does not fill a batch
     batches = take(loader, 6)
     first, second = ([key for batch in part for key in batch.keys] for part in (batches[:3], batches[3:]))
@@ -90,22 +91,22 @@ def test_an_epoch_visits_samples_once_and_epochs_differ(folder: Path) -> None:
 
 
 def test_another_seed_is_another_stream_and_its_checkpoint_is_refused(folder: Path) -> None:
-    other = TrainLoader(ShardSet(folder, "train"), AUGMENT, 4, seed=4)
-    assert samples(take(other, 1)) != samples(take(train_loader(folder, 4), 1))
+    other = train_loader(ShardSet(folder, "train"), AUGMENT, 4, seed=4)
+    assert samples(take(other, 1)) != samples(take(loader_of(folder, 4), 1))
     with pytest.raises(UserError, match="seed or augmentation changed"):
-        other.load_state_dict(train_loader(folder, 4).state_dict())
+        other.load_state_dict(loader_of(folder, 4).state_dict())
 
 
 def test_a_batch_larger_than_the_split_is_refused(folder: Path) -> None:
     with pytest.raises(UserError, match="13 samples, fewer than one global batch of 14"):
-        train_loader(folder, 14)
+        loader_of(folder, 14)
 
 
-def test_unlabelled_split_cannot_train_but_can_be_read(folder: Path) -> None:
+def test_unlabeled_split_cannot_train_but_can_be_read(folder: Path) -> None:
     shards = ShardSet(folder, "test")
     with pytest.raises(UserError, match="no labels"):
-        TrainLoader(shards, AUGMENT, 1)
-    batches = list(EvalLoader(shards))
+        train_loader(shards, AUGMENT, 1)
+    batches = list(eval_loader(shards))
     assert len(batches) == 3 and all(batch.labels is None for batch in batches)
 
 
@@ -115,7 +116,7 @@ def test_evaluation_sees_every_image_once(folder: Path, world: int, batch: int) 
     keys = [
         key
         for rank in range(world)
-        for made in EvalLoader(ShardSet(folder, "val"), batch, rank=rank, world=world)
+        for made in eval_loader(ShardSet(folder, "val"), batch, rank=rank, ranks=world)
         for key in made.keys
     ]
     assert sorted(keys) == [f"val-{i}" for i in range(7)]
@@ -123,7 +124,7 @@ def test_evaluation_sees_every_image_once(folder: Path, world: int, batch: int) 
 
 def test_evaluation_gives_the_stored_pixels(folder: Path) -> None:
     sizes = [(60, 80), (81, 55), (64, 64), (33, 97)]
-    for batch in EvalLoader(ShardSet(folder, "val"), 2):
+    for batch in eval_loader(ShardSet(folder, "val"), 2):
         assert batch.images.is_contiguous(memory_format=torch.channels_last)
         for key, image, label in zip(batch.keys, batch.images, batch.labels, strict=True):
             number = int(key.split("-")[1])
@@ -135,7 +136,7 @@ def test_evaluation_gives_the_stored_pixels(folder: Path) -> None:
 def test_held_batches_keep_their_pixels(folder: Path) -> None:
     batches, copies = [], []
     for _ in range(3):
-        for batch in EvalLoader(ShardSet(folder, "val"), 1):
+        for batch in eval_loader(ShardSet(folder, "val"), 1):
             batches.append(batch)
             copies.append(batch.images.clone())
     assert all(torch.equal(batch.images, copy) for batch, copy in zip(batches, copies, strict=True))
@@ -149,9 +150,9 @@ def test_a_damaged_image_is_named(tmp_path: Path) -> None:
     content[start : start + 64] = bytes(64)
     tar.write_bytes(content)
     with pytest.raises(UserError, match=r"image of sample 'train-2' in .*train-000000.tar is broken"):
-        take(TrainLoader(ShardSet(folder, "train"), AUGMENT, 4), 1)
+        take(train_loader(ShardSet(folder, "train"), AUGMENT, 4), 1)
     with pytest.raises(UserError, match="'train-2'"):
-        list(EvalLoader(ShardSet(folder, "train")))
+        list(eval_loader(ShardSet(folder, "train")))
 
 
 def test_truncated_or_foreign_files_are_refused_at_open(folder: Path, tmp_path: Path) -> None:
@@ -176,13 +177,13 @@ def test_other_channel_counts_come_as_arrays(tmp_path: Path, channels: int) -> N
     scenes = [smooth_scene(40, 50, i) for i in range(4)]
     many = [(np.concatenate([image, image[:, :, ::-1]], axis=2)[:, :, :channels], label) for image, label in scenes]
     folder = write_shards(tmp_path, {"train": many}, ext="npy")
-    for batch in EvalLoader(ShardSet(folder, "train"), 2):
+    for batch in eval_loader(ShardSet(folder, "train"), 2):
         assert batch.images.is_contiguous(memory_format=torch.channels_last)
         for key, image in zip(batch.keys, batch.images, strict=True):
             np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), many[int(key.split("-")[1])][0])
-    (batch,) = take(TrainLoader(ShardSet(folder, "train"), AUGMENT, 2), 1)
+    (batch,) = take(train_loader(ShardSet(folder, "train"), AUGMENT, 2), 1)
     assert batch.images.shape == (2, channels, 48, 64)
-    if channels == 6:  # the last three are the first three, backwards; the padding has its own colour
+    if channels == 6:  # the last three are the first three, backwards; the padding has its own color
         inside = (batch.labels != 255)[:, None]
         difference = (batch.images[:, 3:].int() - batch.images[:, :3].flip(1).int()).abs() * inside
         assert difference.float().quantile(0.95) <= 1

@@ -32,7 +32,7 @@ def test_orders_differ_by_seed_and_epoch_and_by_nothing_else() -> None:
     assert tuple(plan.order(2, 1, 50)) == orders[7]
 
 
-def test_neighbours_of_large_seeds_differ() -> None:
+def test_neighbors_of_large_seeds_differ() -> None:
     seeds = [plan.MAX_SEED, plan.MAX_SEED - 1, 2**62, 2**62 + 1, 2**53 + 1, 2**53]
     assert len({tuple(plan.order(seed, 0, 50)) for seed in seeds}) == len(seeds)
     assert len({plan.draw(0, seed, np.array([1])).scale[0] for seed in seeds}) == len(seeds)

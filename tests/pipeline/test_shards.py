@@ -16,7 +16,7 @@ from PIL import Image
 from ingest.errors import UserError
 from ingest.shards.reader import ShardSet
 from pipeline.augment import Augment
-from pipeline.loader import TrainLoader
+from tests.loaders import train_loader
 from tests.shard_folder import smooth_scene, write_shards
 
 COUNT = 10
@@ -70,7 +70,7 @@ def test_a_tar_truncated_in_use_is_an_error_and_not_the_end_of_the_process(folde
     assert shards.image(0).size  # other shards are as they were
     with pytest.raises(UserError, match=r"train-000001\.tar ends inside train-7\.png: it was truncated while in use"):
         shards.image(7)
-    loader = TrainLoader(shards, Augment(crop=(32, 32), base_size=48), 5)
+    loader = train_loader(shards, Augment(crop=(32, 32), base_size=48), 5)
     with pytest.raises(UserError, match=r"train-000001\.tar ends inside train-.*copy it again or ingest"):
         list(itertools.islice(loader, 2))
     with pytest.raises(UserError, match=r"train-000001\.tar has 2000 bytes, dataset\.json says"):
@@ -80,7 +80,7 @@ def test_a_tar_truncated_in_use_is_an_error_and_not_the_end_of_the_process(folde
 def test_skipping_does_not_hide_a_truncated_tar(folder: Path) -> None:
     shards = ShardSet(folder, "train")
     os.truncate(folder / "train-000001.tar", 2000)
-    loader = TrainLoader(shards, Augment(crop=(32, 32), base_size=48), 5, on_bad_sample="skip")
+    loader = train_loader(shards, Augment(crop=(32, 32), base_size=48), 5, on_bad_sample="skip")
     with pytest.raises(UserError, match="truncated while in use"):
         list(itertools.islice(loader, 2))
 

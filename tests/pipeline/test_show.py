@@ -17,8 +17,8 @@ from pipeline import plan, sheet
 from pipeline.__main__ import main
 from pipeline.augment import Augment
 from pipeline.config import Stream
-from pipeline.loader import TrainLoader
-from tests.shard_folder import COLOURS, smooth_scene, write_shards
+from tests.loaders import train_loader
+from tests.shard_folder import COLORS, smooth_scene, write_shards
 
 STREAM = Stream(seed=3, augment=Augment(crop=(64, 64), base_size=60))
 
@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_crops_are_those_of_training(folder: Path) -> None:
     shards = ShardSet(folder, "train")
     found = sheet.crops(shards, STREAM, 4, epoch=2, device="cpu")
-    loader = TrainLoader(shards, STREAM.augment, 1, seed=3)
+    loader = train_loader(shards, STREAM.augment, 1, seed=3)
     batches = list(itertools.islice(loader, 14))[10:]
     for crop, batch in zip(found, batches, strict=True):
         assert [crop.key] == batch.keys
@@ -60,7 +60,7 @@ def test_the_sheet_shows_image_label_and_padding(folder: Path) -> None:
     page = np.asarray(sheet.sheet(found, shards.manifest))
     colors = {tuple(color) for color in np.unique(page.reshape(-1, 3), axis=0).tolist()}
     seen = {int(i) for crop in found for i in np.unique(crop.label) if i != 255}
-    assert {tuple(COLOURS[i]) for i in seen} <= colors
+    assert {tuple(COLORS[i]) for i in seen} <= colors
     assert pictures.IGNORED in colors and {(150, 150, 150), (95, 95, 95)} <= colors
     # The first picture stands in the corner below the titles, enlarged by whole pixels: 64 -> 256.
     np.testing.assert_array_equal(page[38 : 38 + 256 : 4, 10 : 10 + 256 : 4], found[0].image)

@@ -10,7 +10,8 @@ import torch
 
 from ingest.shards import pictures
 from ingest.shards.reader import ShardSet
-from pipeline.loader import EvalLoader, available_threads
+from pipeline.feeding import Feeding, available_threads, for_split
+from pipeline.loader import EvalLoader
 from train import backends, config, model
 from train.checkpoints import checkpoint
 from train.distributed import ranks
@@ -65,14 +66,9 @@ def command(
         recipe = config.parse(state["config"])
         backends.set_tf32(recipe.train.tf32, world.device)
         net = model.from_checkpoint(state).to(world.device).to(memory_format=torch.channels_last)
-        loader = EvalLoader(
-            shards,
-            batch_size,
-            device=world.device,
-            threads=available_threads(world.local_world),
-            rank=world.rank,
-            world=world.world,
-        )
+        threads = available_threads(world.local_world)
+        feeding = Feeding(world.device, threads, rank=world.rank, ranks=world.world)
+        loader = EvalLoader(shards, batch_size, for_split(feeding, "auto", shards))
         showcase = Showcase(shards, count) if sheet else None
         found = evaluate(
             at_size(net, recipe.data),
