@@ -10,10 +10,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nets.encoders.pretrained import pretrained_statistics
+    from nets.encoders.pretrained import pretrained_source, pretrained_statistics
     from nets.errors import NetError
     from nets.net import Logits, Net, parameter_groups
-    from nets.registry import build, list_nets, options
+    from nets.registry import all_options, build, list_nets, options, recorded_options
     from nets.segmenter import Segmenter
 
 _HOMES = {
@@ -21,11 +21,14 @@ _HOMES = {
     "Net": "nets.net",
     "NetError": "nets.errors",
     "Segmenter": "nets.segmenter",
+    "all_options": "nets.registry",
     "build": "nets.registry",
     "list_nets": "nets.registry",
     "options": "nets.registry",
     "parameter_groups": "nets.net",
+    "pretrained_source": "nets.encoders.pretrained",
     "pretrained_statistics": "nets.encoders.pretrained",
+    "recorded_options": "nets.registry",
 }
 
 __all__ = [
@@ -33,11 +36,14 @@ __all__ = [
     "Net",
     "NetError",
     "Segmenter",
+    "all_options",
     "build",
     "list_nets",
     "options",
     "parameter_groups",
+    "pretrained_source",
     "pretrained_statistics",
+    "recorded_options",
 ]
 
 

@@ -1,6 +1,8 @@
-"""Atrous spatial pyramid pooling (Chen et al., DeepLabV3, arXiv 1706.05587, section 3.3)."""
+"""Atrous spatial pyramid pooling (Chen et al., DeepLabV3, arXiv 1706.05587)."""
 
 from __future__ import annotations
+
+import functools
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,8 @@ class ASPP(nn.Module):
     """1x1, three dilated 3x3 and global pooling side by side, joined by a 1x1 convolution.
 
     rates: of the 3x3 convolutions; the paper has 6, 12, 18 at output stride 16 and twice that at 8.
-    separable: depthwise separable 3x3 convolutions (DeepLabV3+, arXiv 1802.02611, section 3.1).
+    separable: depthwise separable 3x3 convolutions (DeepLabV3+, arXiv 1802.02611); norm_between: see
+    `separable_conv_bn_relu`.
     """
 
     def __init__(
@@ -23,10 +26,11 @@ class ASPP(nn.Module):
         rates: tuple[int, ...],
         *,
         separable: bool = False,
+        norm_between: bool = True,
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        conv = separable_conv_bn_relu if separable else conv_bn_relu
+        conv = functools.partial(separable_conv_bn_relu, norm_between=norm_between) if separable else conv_bn_relu
         self.branches = nn.ModuleList([conv_bn_relu(in_channels, out_channels, 1)])
         self.branches.extend(conv(in_channels, out_channels, dilation=rate) for rate in rates)
         self.pool = conv_bn_relu(in_channels, out_channels, 1)

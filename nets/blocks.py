@@ -31,14 +31,19 @@ def conv_bn_relu(
     )
 
 
-def separable_conv_bn_relu(in_channels: int, out_channels: int, *, dilation: int = 1) -> nn.Sequential:
-    """3x3 depthwise, then 1x1 pointwise convolution, batch norm, ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(in_channels, in_channels, 3, padding=dilation, dilation=dilation, groups=in_channels, bias=False),
-        nn.Conv2d(in_channels, out_channels, 1, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
+def separable_conv_bn_relu(
+    in_channels: int, out_channels: int, *, dilation: int = 1, norm_between: bool = True
+) -> nn.Sequential:
+    """3x3 depthwise, then 1x1 pointwise convolution, batch norm, ReLU.
+
+    norm_between: batch norm and ReLU after the depthwise convolution, too, as in DeepLabV3+'s released code and in
+    mmsegmentation; segmentation_models.pytorch has none there.
+    """
+    depthwise = nn.Conv2d(
+        in_channels, in_channels, 3, padding=dilation, dilation=dilation, groups=in_channels, bias=False
     )
+    between = [nn.BatchNorm2d(in_channels), nn.ReLU(inplace=True)] if norm_between else []
+    return nn.Sequential(depthwise, *between, *conv_bn_relu(in_channels, out_channels, 1))
 
 
 def fcn_head(in_channels: int, hidden_channels: int, num_classes: int) -> nn.Sequential:
@@ -74,7 +79,7 @@ class Double(nn.Module):
 
 
 class BilinearDeconv(nn.ConvTranspose2d):
-    """To twice the height and width by a learned 4x4 transposed convolution that starts as bilinear (FCN, section 3.3).
+    """To twice the height and width by a learned 4x4 transposed convolution that starts as bilinear, as in FCN.
 
     Starts with no mixing of channels; differs from `Double` on the outermost pixels only, where it takes what is
     outside as zero.

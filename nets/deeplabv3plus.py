@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import os
+import functools
 
 import torch
 from torch import Tensor, nn
 
 from nets.aspp import ASPP
 from nets.blocks import conv_bn_relu, fcn_head, separable_conv_bn_relu
-from nets.encoders import Encoder
+from nets.encoders import DilatedOptions, Encoder, encoder_of
 from nets.net import Net, resize_like
 
 
 class DeepLabV3Plus(Net):
     """A dilated encoder, ASPP on its last features, and a decoder that adds detail from stride 4.
 
-    40.35 M parameters with R50 at 21 classes, as the predecessor.
+    40.35 M parameters with R50 at 21 classes, as yassouali/pytorch-segmentation's.
     """
 
-    def __init__(self, num_classes: int, encoder: Encoder, *, separable: bool, aux: bool) -> None:
+    def __init__(self, num_classes: int, encoder: Encoder, *, separable: bool, separable_norm: bool, aux: bool) -> None:
         super().__init__()
         self.encoder = encoder
         self.stride = encoder.pad_stride
         self.detail = encoder.index_of(4)
-        # section 4: 6, 12, 18 at output stride 16; the same reach in pixels at others
+        # 6, 12, 18 at output stride 16; the same reach in pixels at others
         rates = tuple(rate * 16 // encoder.strides[-1] for rate in (6, 12, 18))
-        conv = separable_conv_bn_relu if separable else conv_bn_relu
-        self.aspp = ASPP(encoder.channels[-1], 256, rates, separable=separable)
-        # section 4.1: 48 channels from stride 4, then two 3x3 convolutions of 256
+        conv = functools.partial(separable_conv_bn_relu, norm_between=separable_norm) if separable else conv_bn_relu
+        self.aspp = ASPP(encoder.channels[-1], 256, rates, separable=separable, norm_between=separable_norm)
+        # 48 channels from stride 4, then two 3x3 convolutions of 256
         self.reduce = conv_bn_relu(encoder.channels[self.detail], 48, 1)
         self.refine = nn.Sequential(conv(256 + 48, 256), conv(256, 256), nn.Dropout(0.1))
         self.classifier = nn.Conv2d(256, num_classes, 1)
@@ -45,26 +45,18 @@ class DeepLabV3Plus(Net):
 
 def deeplabv3plus(
     num_classes: int,
+    encoder: DilatedOptions = DilatedOptions("resnet50"),
     *,
-    backbone: str = "resnet50",
-    pretrained: bool = False,
-    backbone_weights: str | os.PathLike[str] | None = None,
-    in_channels: int = 3,
-    output_stride: int | None = None,
     aux: bool = False,
     separable: bool = False,
+    separable_norm: bool = True,
 ) -> Net:
     """DeepLabV3+ over any timm encoder with features of stride 4; "xception65" is the paper's aligned Xception.
 
     output_stride: 16 (the paper's for training) or 8; None is 16 where the encoder can be dilated, else its own.
     separable: depthwise separable convolutions in ASPP and decoder, as the paper has with Xception.
+    separable_norm: batch norm and ReLU between their depthwise and pointwise parts, as in the authors' released code;
+    false leaves them out, as segmentation_models.pytorch does.
     """
-    encoder = Encoder(
-        backbone,
-        in_channels=in_channels,
-        output_stride=output_stride,
-        prefer_stride=16,
-        pretrained=pretrained,
-        weights=backbone_weights,
-    )
-    return DeepLabV3Plus(num_classes, encoder, separable=separable, aux=aux)
+    made = encoder_of(encoder, prefer_stride=16)
+    return DeepLabV3Plus(num_classes, made, separable=separable, separable_norm=separable_norm, aux=aux)

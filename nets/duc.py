@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import os
 
 import torch.nn.functional as F
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
 from nets.blocks import fcn_head
-from nets.encoders import Encoder
+from nets.encoders import DilatedOptions, Encoder, encoder_of
 from nets.errors import NetError, nearest
 from nets.net import Net
 
-# Section 4.2: dilation rates of the blocks of res4 (repeated as often as they go) and of res5. "conv" is plain
-# dilation; the others avoid its gridding.
+# The paper's patterns: dilation rates of the blocks of res4 (repeated as often as they go) and of res5. "conv" is plain
+# dilation; the others avoid its gridding. The authors' released network (TuSimple/TuSimple-DUC) is "bigger", but for a
+# 2 instead of the first 1.
 HDC = {
     "conv": ((2,), (4, 4, 4)),
     "rf": ((1, 2, 3), (3, 4, 5)),
@@ -23,20 +23,29 @@ HDC = {
 }
 
 
+# dilation of the parallel 3x3 convolutions that give the scores, in the authors' released network
+ASPP_RATES = (6, 12, 18, 24)
+
+
 class DUC(Net):
     """A dilated encoder at stride 8 whose scores come at full size from depth: K * 8 * 8 channels, rearranged.
 
-    67.27 M parameters with R101 at 21 classes (predecessor: 69.19 M, with ASPP and a DeepLabV3+ decoder around it).
+    141.60 M parameters with R101 at 21 classes, 99.1 M of them in the four convolutions of the ASPP; 67.27 M without
+    (yassouali/pytorch-segmentation: 69.19 M, with a DeepLabV3+ decoder around it).
     """
 
-    def __init__(self, num_classes: int, encoder: Encoder, *, aux: bool) -> None:
+    def __init__(self, num_classes: int, encoder: Encoder, *, aspp: bool, aux: bool) -> None:
         super().__init__()
         self.encoder = encoder
         self.stride = encoder.pad_stride
         self.factor = encoder.strides[-1]
-        # section 3.1: the last features, through one convolution, to (d^2 * L) channels
-        self.upsampling = nn.Conv2d(encoder.channels[-1], num_classes * self.factor**2, 3, padding=1)
-        nn.init.normal_(self.upsampling.weight, std=0.01)
+        cells = num_classes * self.factor**2
+        self.upsampling: nn.Module
+        if aspp:
+            self.upsampling = SumOfDilated(encoder.channels[-1], cells, ASPP_RATES)
+        else:
+            self.upsampling = nn.Conv2d(encoder.channels[-1], cells, 3, padding=1)
+        self.upsampling.apply(_init_scores)
         self.aux_head = fcn_head(encoder.channels[-2], 256, num_classes) if aux else None
 
     def logits(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -44,6 +53,26 @@ class DUC(Net):
         out = F.pixel_shuffle(self.upsampling(features[-1]), self.factor)
         aux = self.aux_head(features[-2]) if self.aux_head is not None and self.training else None
         return out, aux
+
+
+class SumOfDilated(nn.ModuleList):
+    """Parallel 3x3 convolutions of several dilations, added up: DeepLab's first ASPP, here straight to the scores."""
+
+    def __init__(self, in_channels: int, out_channels: int, rates: tuple[int, ...]) -> None:
+        super().__init__(nn.Conv2d(in_channels, out_channels, 3, padding=rate, dilation=rate) for rate in rates)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[N, in_channels, h, w] -> [N, out_channels, h, w]."""
+        first, *others = self
+        total = first(features)
+        for conv in others:
+            total = total + conv(features)
+        return total
+
+
+def _init_scores(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d):
+        nn.init.normal_(module.weight, std=0.01)
 
 
 def hdc_rates(pattern: str, blocks: int, stage: int) -> list[int]:
@@ -68,37 +97,29 @@ def apply_hdc(encoder: Encoder, pattern: str) -> None:
 
 def duc(
     num_classes: int,
+    encoder: DilatedOptions = DilatedOptions("resnet101"),
     *,
-    backbone: str = "resnet101",
-    pretrained: bool = False,
-    backbone_weights: str | os.PathLike[str] | None = None,
-    in_channels: int = 3,
-    output_stride: int | None = None,
     aux: bool = False,
     hdc: str | None = None,
+    aspp: bool = True,
 ) -> Net:
     """DUC over any timm encoder, by default the paper's ResNet-101 with hybrid dilated convolution.
 
     output_stride: 8 as in the paper; None is 8 where the encoder can be dilated, else its own.
     hdc: "bigger" (the paper's best; default with a ResNet), "rf" or "conv" (plain dilation; the only one elsewhere).
+    aspp: the scores are the sum of four parallel convolutions dilated by 6, 12, 18 and 24, as in the authors' released
+    network; false is one undilated convolution.
     """
-    encoder = Encoder(
-        backbone,
-        in_channels=in_channels,
-        output_stride=output_stride,
-        prefer_stride=8,
-        pretrained=pretrained,
-        weights=backbone_weights,
-    )
-    can = _is_resnet(encoder) and encoder.strides[-1] == 8
+    made = encoder_of(encoder, prefer_stride=8)
+    can = _is_resnet(made) and made.strides[-1] == 8
     if hdc not in (None, "conv") and not can:
         raise NetError(
-            f"hdc {hdc!r} goes with a ResNet at output_stride 8, not with {backbone} at {encoder.strides[-1]}: "
+            f"hdc {hdc!r} goes with a ResNet at output_stride 8, not with {made.name} at {made.strides[-1]}: "
             "leave hdc out, or choose resnet50, resnet101, ..."
         )
     if can:
-        apply_hdc(encoder, hdc or "bigger")
-    return DUC(num_classes, encoder, aux=aux)
+        apply_hdc(made, hdc or "bigger")
+    return DUC(num_classes, made, aspp=aspp, aux=aux)
 
 
 def _is_resnet(encoder: Encoder) -> bool:

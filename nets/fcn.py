@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nets.blocks import BilinearDeconv, fcn_head, init_he, init_zero
-from nets.encoders import Encoder
-from nets.encoders.pretrained import Statistics
+from nets.encoders import DilatedOptions, Encoder, encoder_of
 from nets.encoders.vgg import load_vgg16, vgg16_stages
 from nets.errors import NetError
 from nets.net import Net
@@ -61,7 +58,6 @@ class VGG16(nn.Module):
         self.fc6 = nn.Conv2d(512, 4096, 7, padding=3)
         self.fc7 = nn.Conv2d(4096, 4096, 1)
         self.dropout = nn.Dropout(0.5)
-        self.statistics: Statistics | None = None
         self.apply(init_he)
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -79,12 +75,8 @@ class VGG16(nn.Module):
 
 def fcn(
     num_classes: int,
+    encoder: DilatedOptions = DilatedOptions(),
     *,
-    backbone: str | None = None,
-    pretrained: bool = False,
-    backbone_weights: str | os.PathLike[str] | None = None,
-    in_channels: int = 3,
-    output_stride: int | None = None,
     aux: bool = False,
     skips: int = 2,
 ) -> Net:
@@ -95,23 +87,16 @@ def fcn(
     """
     if skips not in (0, 1, 2):
         raise NetError(f"skips is {skips}: expected 0 (FCN-32s), 1 (FCN-16s) or 2 (FCN-8s)")
-    if backbone is None:
-        if aux or output_stride is not None:
+    if encoder.backbone is None:
+        if aux or encoder.output_stride is not None:
             raise NetError("fcn has aux and output_stride only over a timm encoder: add a backbone (resnet50)")
-        vgg = VGG16(in_channels)
-        if pretrained or backbone_weights is not None:
-            vgg.statistics = load_vgg16(vgg, batch_norm=False, in_channels=in_channels, weights=backbone_weights)
+        vgg = VGG16(encoder.in_channels)
+        load_vgg16(vgg, encoder, batch_norm=False)
         score = nn.Conv2d(vgg.channels[-1], num_classes, 1)
         init_zero(score)  # section 4.3: random scores did no better
         return FCN(num_classes, vgg, score, skips=skips, aux_head=None)
-    encoder = Encoder(
-        backbone,
-        in_channels=in_channels,
-        output_stride=output_stride,
-        pretrained=pretrained,
-        weights=backbone_weights,
-    )
-    channels = encoder.channels
+    made = encoder_of(encoder)
+    channels = made.channels
     head = fcn_head(channels[-1], channels[-1] // 4, num_classes)
     aux_head = fcn_head(channels[-2], channels[-2] // 4, num_classes) if aux else None
-    return FCN(num_classes, encoder, head, skips=skips, aux_head=aux_head)
+    return FCN(num_classes, made, head, skips=skips, aux_head=aux_head)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 from torch import Tensor, nn
 
 from nets.blocks import BilinearDeconv, Double
-from nets.encoders import Encoder
+from nets.encoders import Encoder, EncoderOptions, encoder_of
 from nets.errors import NetError
 from nets.net import Net
 
@@ -79,11 +77,8 @@ class BoundaryRefinement(nn.Module):
 
 def gcn(
     num_classes: int,
+    encoder: EncoderOptions = EncoderOptions("resnet50"),
     *,
-    backbone: str = "resnet50",
-    pretrained: bool = False,
-    backbone_weights: str | os.PathLike[str] | None = None,
-    in_channels: int = 3,
     kernel_size: int = 15,
     deconvolution: bool = True,
 ) -> Net:
@@ -94,5 +89,4 @@ def gcn(
     """
     if kernel_size < 1 or kernel_size % 2 == 0:
         raise NetError(f"kernel_size is {kernel_size}: expected an odd number, the paper's best is 15")
-    encoder = Encoder(backbone, in_channels=in_channels, pretrained=pretrained, weights=backbone_weights)
-    return GCN(num_classes, encoder, kernel_size=kernel_size, deconvolution=deconvolution)
+    return GCN(num_classes, encoder_of(encoder), kernel_size=kernel_size, deconvolution=deconvolution)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 from torch import Tensor, nn
 
 from nets.blocks import conv_bn_relu, fcn_head
-from nets.encoders import Encoder
+from nets.encoders import DilatedOptions, Encoder, encoder_of
 from nets.net import Net
 from nets.ppm import PyramidPooling
 
@@ -38,24 +36,12 @@ class PSPNet(Net):
 
 def pspnet(
     num_classes: int,
+    encoder: DilatedOptions = DilatedOptions("resnet50"),
     *,
-    backbone: str = "resnet50",
-    pretrained: bool = False,
-    backbone_weights: str | os.PathLike[str] | None = None,
-    in_channels: int = 3,
-    output_stride: int | None = None,
     aux: bool = False,
 ) -> Net:
     """PSPNet over any timm encoder ("resnet101", "densenet201", ...).
 
     output_stride: 8 as in the paper; None is 8 where the encoder can be dilated, else its own.
     """
-    encoder = Encoder(
-        backbone,
-        in_channels=in_channels,
-        output_stride=output_stride,
-        prefer_stride=8,
-        pretrained=pretrained,
-        weights=backbone_weights,
-    )
-    return PSPNet(num_classes, encoder, aux=aux)
+    return PSPNet(num_classes, encoder_of(encoder, prefer_stride=8), aux=aux)

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from nets.errors import NetError, nearest
 
 if TYPE_CHECKING:
     from nets.net import Net
 
-# A net's name is that of its file and of the builder in it: num_classes, then its options as keyword arguments.
-# Files are imported when they are used: names can be listed and checked without torch.
+# A net's name is that of its file and of the builder in it: num_classes, then perhaps the encoder's options in one
+# argument, then its own as keyword arguments. Files are imported when they are used: names can be listed and checked
+# without torch.
 NAMES = ("deeplabv3plus", "duc", "enet", "fcn", "gcn", "pspnet", "segnet", "unet", "upernet")
+
+# Every net can be asked for these, with one call: at None or False they ask for nothing, also where a net has no such
+# option.
+COMMON = ("backbone", "pretrained", "backbone_weights", "in_channels", "output_stride", "aux")
+
+# What a net was before it had an option, where that is not the option's default now: older checkpoints do not record
+# the option, and hold weights of that net.
+BEFORE: dict[str, dict[str, object]] = {
+    "deeplabv3plus": {"separable_norm": False},
+    "duc": {"aspp": False},
+    "upernet": {"norms": False},
+}
 
 
 def list_nets() -> list[str]:
@@ -25,8 +39,11 @@ def list_nets() -> list[str]:
 
 def options(name: str) -> dict[str, object]:
     """What the net of that name can be asked for beside num_classes, with the defaults."""
-    parameters = inspect.signature(_builder(name)).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    builder = _builder(name)
+    encoder = _encoder_default(builder)
+    shared = {} if encoder is None else {f.name: getattr(encoder, f.name) for f in dataclasses.fields(encoder)}
+    own = inspect.signature(builder).parameters.values()
+    return shared | {p.name: p.default for p in own if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
 def paper(name: str) -> str:
@@ -41,46 +58,66 @@ def describe(name: str) -> str:
     return inspect.getdoc(_builder(name)) or ""
 
 
-def build(
-    name: str,
-    num_classes: int,
-    *,
-    backbone: str | None = None,
-    pretrained: bool = False,
-    in_channels: int = 3,
-    output_stride: int | None = None,
-    aux: bool = False,
-    **net_options: object,
-) -> Net:
-    """The net of that name, freshly initialised.
+def build(name: str, num_classes: int, **asked: object) -> Net:
+    """The net of that name, freshly initialized.
 
-    backbone: a timm encoder; None is the net's own default. pretrained: the encoder's weights from timm's hub
-    (`backbone_weights=FILE` where there is no connection). output_stride: the encoder's, None for the net's default.
-    aux: an auxiliary head, in training only. net_options: keyword arguments of the net's own builder, e.g.
-    `separable=True` for deeplabv3plus; each is checked against its signature.
+    asked: the options of `options(name)`, each checked against it. Most nets know
 
-    Raises NetError for an unknown name or option, or for one that the net does not have.
+    - backbone: a timm encoder; None is the net's own default
+    - pretrained: the encoder's weights from timm's hub; backbone_weights: from a file, where there is no connection
+    - in_channels: of the images, 3 by default
+    - output_stride: the encoder's, None for the net's default
+    - aux: an auxiliary head, in training only
+
+    and some have more, such as `separable=True` for deeplabv3plus. Raises NetError for an unknown name or option, or
+    for one that the net does not have.
     """
     builder = _builder(name)
     known = options(name)
     if num_classes < 1:
         raise NetError(f"num_classes is {num_classes}: expected 1 or more")
-    asked: dict[str, object] = {"in_channels": in_channels}
-    # left at their defaults these ask for nothing, so that nets without them can be built by the same call
-    asked |= {"backbone": backbone} if backbone is not None else {}
-    asked |= {"output_stride": output_stride} if output_stride is not None else {}
-    asked |= {"pretrained": True} if pretrained else {}
-    asked |= {"aux": True} if aux else {}
-    asked |= net_options
-    for option in asked:
+    given = {key: value for key, value in asked.items() if not (key in COMMON and _nothing(value))}
+    for option in given:
         if option not in known:
             raise NetError(f"{name} has no option {option!r}{nearest(option, known)}")
-    net = builder(num_classes, **asked)
-    if str(asked.get("backbone", "")).startswith("hrnet"):
+    net = _call(builder, num_classes, given)
+    if str(given.get("backbone", "")).startswith("hrnet"):
         from nets.unused import freeze_unused  # here: it imports torch
 
-        freeze_unused(net, in_channels)
+        freeze_unused(net, int(str(given.get("in_channels", 3))))
     return net
+
+
+def all_options(name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The net's own options (those not in COMMON), asked for or not: for a checkpoint to record.
+
+    They are then the same net when a later release has other defaults.
+    """
+    return {key: value for key, value in options(name).items() if key not in COMMON} | dict(asked)
+
+
+def recorded_options(name: str, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a checkpoint's weights were trained with, from those that it records (see BEFORE)."""
+    return BEFORE.get(name, {}) | dict(recorded)
+
+
+def _nothing(value: object) -> bool:
+    return value is None or value is False
+
+
+def _call(builder: Callable[..., Net], num_classes: int, given: Mapping[str, object]) -> Net:
+    encoder = _encoder_default(builder)
+    if encoder is None:
+        return builder(num_classes, **given)
+    shared = {f.name for f in dataclasses.fields(encoder)}
+    chosen = dataclasses.replace(encoder, **{key: value for key, value in given.items() if key in shared})
+    return builder(num_classes, chosen, **{key: value for key, value in given.items() if key not in shared})
+
+
+def _encoder_default(builder: Callable[..., Net]) -> Any:
+    """The builder's default EncoderOptions, None for a net without an encoder of its own choice."""
+    parameter = inspect.signature(builder).parameters.get("encoder")
+    return None if parameter is None else parameter.default
 
 
 def _builder(name: str) -> Callable[..., Net]:

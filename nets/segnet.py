@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 from torch import Tensor, nn
 
 from nets.blocks import conv_bn_relu, init_he
-from nets.encoders import Encoder
-from nets.encoders.pretrained import Statistics
+from nets.encoders import Encoder, EncoderOptions, encoder_of
 from nets.encoders.vgg import STAGES, conv_stage, load_vgg16, vgg16_stages
 from nets.net import Net
 from nets.unpool import max_pool, max_unpool
@@ -47,7 +44,6 @@ class VGG16BN(nn.Module):
     def __init__(self, in_channels: int) -> None:
         super().__init__()
         self.stages = vgg16_stages(in_channels, batch_norm=True)
-        self.statistics: Statistics | None = None
         self.apply(init_he)
 
     def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -90,18 +86,11 @@ class SegNetEncoder(Net):
 
 def segnet(
     num_classes: int,
-    *,
-    backbone: str | None = None,
-    pretrained: bool = False,
-    backbone_weights: str | os.PathLike[str] | None = None,
-    in_channels: int = 3,
+    encoder: EncoderOptions = EncoderOptions(),
 ) -> Net:
     """SegNet over the paper's VGG16 with batch norm, or over any timm encoder whose strides double."""
-    if backbone is None:
-        encoder = VGG16BN(in_channels)
-        if pretrained or backbone_weights is not None:
-            encoder.statistics = load_vgg16(encoder, batch_norm=True, in_channels=in_channels, weights=backbone_weights)
-        return SegNet(num_classes, encoder)
-    return SegNetEncoder(
-        num_classes, Encoder(backbone, in_channels=in_channels, pretrained=pretrained, weights=backbone_weights)
-    )
+    if encoder.backbone is not None:
+        return SegNetEncoder(num_classes, encoder_of(encoder))
+    vgg = VGG16BN(encoder.in_channels)
+    load_vgg16(vgg, encoder, batch_norm=True)
+    return SegNet(num_classes, vgg)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nets.blocks import conv_bn_relu, init_he
-from nets.encoders import Encoder
+from nets.encoders import Encoder, EncoderOptions, encoder_of
 from nets.errors import NetError
 from nets.net import Net
 
@@ -84,20 +82,14 @@ class UNetEncoder(Net):
 
 def unet(
     num_classes: int,
-    *,
-    backbone: str | None = None,
-    pretrained: bool = False,
-    backbone_weights: str | os.PathLike[str] | None = None,
-    in_channels: int = 3,
+    encoder: EncoderOptions = EncoderOptions(),
 ) -> Net:
     """The paper's U-Net, or, with a backbone, its decoder over that timm encoder."""
-    if backbone is None:
-        if pretrained or backbone_weights is not None:
-            raise NetError("unet has pretrained weights only with a backbone: add one (resnet34) or leave them out")
-        return UNet(num_classes, in_channels=in_channels)
-    return UNetEncoder(
-        num_classes, Encoder(backbone, in_channels=in_channels, pretrained=pretrained, weights=backbone_weights)
-    )
+    if encoder.backbone is not None:
+        return UNetEncoder(num_classes, encoder_of(encoder))
+    if encoder.source is not False:
+        raise NetError("unet has pretrained weights only with a backbone: add one (resnet34) or leave them out")
+    return UNet(num_classes, in_channels=encoder.in_channels)
 
 
 def _double_conv(in_channels: int, out_channels: int) -> nn.Sequential:

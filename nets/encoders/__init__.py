@@ -1,5 +1,6 @@
 """Encoders: timm's models as feature pyramids, VGG16, and where their pretrained weights come from."""
 
-from nets.encoders.encoder import Encoder
+from nets.encoders.encoder import Encoder, encoder_of
+from nets.encoders.options import DilatedOptions, EncoderOptions
 
-__all__ = ["Encoder"]
+__all__ = ["DilatedOptions", "Encoder", "EncoderOptions", "encoder_of"]

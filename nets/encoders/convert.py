@@ -16,7 +16,7 @@ from nets.errors import NetError
 
 def check(file: Path, encoder: str) -> list[str]:
     """What to tell about a file as weights of timm's `encoder`. NetError, naming tensors, where it does not fit."""
-    made = Encoder(encoder, weights=file)  # the same code, and the same refusal, as in training
+    made = Encoder(encoder, pretrained=file)  # the same code, and the same refusal, as in training
     mean, std = made.statistics or ([], [])
     return [
         f"{file} fits {encoder}: {made.loaded}",

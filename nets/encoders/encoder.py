@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nets.encoders.dilate import dilate_densenet
+from nets.encoders.options import DilatedOptions, EncoderOptions
 from nets.encoders.pretrained import Statistics, create_timm, statistics
 from nets.encoders.weights import first_line
 from nets.errors import NetError
@@ -21,10 +22,11 @@ class Encoder(nn.Module):
     """A timm model that returns its feature maps, finest first.
 
     name: timm's, with or without the weights' tag ("resnet50", "resnet50.a1_in1k").
-    pretrained: fetches timm's weights from the hub; weights: loads them from a file instead (timm's state dict, .pth
+    pretrained: True fetches timm's weights from the hub; a path loads them from a file instead (timm's state dict, .pth
     or .safetensors). Either way the first convolution is adapted to in_channels.
     output_stride: the coarsest feature map's; dilates the layers past it. None takes prefer_stride where the model can
     be dilated to it, and else keeps the model's own (mostly 32).
+    drop_path: rate of skipped residual branches in training, rising with depth to this; None is the model's own.
 
     channels, strides: one per feature map. statistics: (mean, std) of the pretraining data, and loaded: what the
     weights are, in words; both None without weights.
@@ -42,8 +44,8 @@ class Encoder(nn.Module):
         in_channels: int = 3,
         output_stride: int | None = None,
         prefer_stride: int | None = None,
-        pretrained: bool = False,
-        weights: str | os.PathLike[str] | None = None,
+        pretrained: bool | str | os.PathLike[str] = False,
+        drop_path: float | None = None,
     ) -> None:
         super().__init__()
         if in_channels < 1:
@@ -60,14 +62,14 @@ class Encoder(nn.Module):
         self.name = name
         ask = output_stride != native[-1] and not _is_densenet(name)
         options = _options(name, output_stride if ask else None) | {"in_chans": in_channels}
-        self.model: Any = create_timm(name, options, pretrained=pretrained, weights=weights)
+        options |= {"drop_path_rate": drop_path} if drop_path is not None else {}
+        self.model: Any = create_timm(name, options, pretrained)
         self.channels = [int(c) for c in self.model.feature_info.channels()]
         self.strides = [min(s, output_stride or s) for s in native]
         if _is_densenet(name) and output_stride is not None:
             dilate_densenet(self.model, output_stride)
-        has_weights = pretrained or weights is not None
-        self.statistics = statistics(self.model, in_channels) if has_weights else None
         self.loaded: str | None = self.model.loaded
+        self.statistics = statistics(self.model, in_channels) if self.loaded else None
         self.channels_last = getattr(self.model, "output_fmt", None) == "NHWC"  # swin and kin
         self._check_pyramid(in_channels)
 
@@ -112,6 +114,19 @@ class Encoder(nn.Module):
                 f"encoder {self.name!r} gives feature maps {sizes} for a {height}x{width} image where its strides "
                 f"{_join(self.strides)} promise {expected}: choose another"
             )
+
+
+def encoder_of(options: EncoderOptions, *, prefer_stride: int | None = None, drop_path: float | None = None) -> Encoder:
+    """The timm encoder that a net was asked for; `options.backbone` is given."""
+    assert options.backbone is not None
+    return Encoder(
+        options.backbone,
+        in_channels=options.in_channels,
+        output_stride=options.output_stride if isinstance(options, DilatedOptions) else None,
+        prefer_stride=prefer_stride,
+        pretrained=options.source,
+        drop_path=drop_path,
+    )
 
 
 def _strides(name: str, output_stride: int | None = None) -> list[int]:

@@ -20,22 +20,16 @@ from nets.errors import NetError
 Statistics = tuple[list[float], list[float]]
 
 
-def create_timm(
-    name: str,
-    options: dict[str, Any],
-    *,
-    pretrained: bool,
-    weights: str | os.PathLike[str] | None,
-) -> Any:
-    """timm.create_model with these options, filled from the hub (pretrained) or from a file (weights).
+def create_timm(name: str, options: dict[str, Any], pretrained: bool | str | os.PathLike[str]) -> Any:
+    """timm.create_model with these options, filled from the hub (pretrained is True) or from a file (its path).
 
     The file holds timm's own state dict of the model (.pth or .safetensors), bare or in the usual wrappings. The first
     convolution is adapted to `in_chans` (summed for one channel, repeated for more), and the classifier left out. The
     model's `loaded` says in words what it was filled from, None for nothing. Raises NetError when the weights cannot be
     had or do not fit; whatever else goes wrong in timm is passed on.
     """
-    if weights is not None:
-        return _from_file(name, options, os.fspath(weights))
+    if not isinstance(pretrained, bool):
+        return _from_file(name, options, os.fspath(pretrained))
     if not pretrained:
         return _told(timm.create_model(name, **options), None)
     config = timm.models.get_pretrained_cfg(name)

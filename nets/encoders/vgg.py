@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
+from typing import Any
 
 from torch import Tensor, nn
 
-from nets.encoders.pretrained import Statistics, create_timm, statistics
+from nets.encoders.options import EncoderOptions
+from nets.encoders.pretrained import create_timm, statistics
 
 # channels of the 3x3 convolutions between the five poolings
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -29,21 +30,19 @@ def vgg16_stages(in_channels: int, *, batch_norm: bool) -> nn.ModuleList:
     return nn.ModuleList(conv_stage(i, w, batch_norm=batch_norm) for i, w in zip(inputs, STAGES, strict=False))
 
 
-def load_vgg16(
-    encoder: nn.Module,
-    *,
-    batch_norm: bool,
-    in_channels: int,
-    weights: str | os.PathLike[str] | None,
-) -> Statistics:
+def load_vgg16(encoder: Any, options: EncoderOptions, *, batch_norm: bool) -> None:
     """Fills the encoder from timm's vgg16 or vgg16_bn (the hub's, or a file): the same layers in the same order.
 
-    Of timm's layers those that the encoder has: the convolutions, and fc6 and fc7 if they follow. Returns the
-    pretraining data's (mean, std). Raises NetError when there are no weights to be had.
+    Of timm's layers those that the encoder has: the convolutions, and fc6 and fc7 if they follow. Sets the encoder's
+    `statistics`, the pretraining data's (mean, std), and `loaded`, what was loaded in words; None where no weights were
+    asked for. Raises NetError when there are none to be had.
     """
+    encoder.statistics = encoder.loaded = None
+    if options.source is False:
+        return
     name = "vgg16_bn" if batch_norm else "vgg16"
-    model = create_timm(name, {"in_chans": in_channels}, pretrained=True, weights=weights)
+    model = create_timm(name, {"in_chans": options.in_channels}, options.source)
     source: list[Tensor] = list(model.state_dict().values())
     keys = list(encoder.state_dict())
     encoder.load_state_dict(dict(zip(keys, source[: len(keys)], strict=True)))
-    return statistics(model, in_channels)
+    encoder.statistics, encoder.loaded = statistics(model, options.in_channels), model.loaded

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 import nets
-from nets.blocks import BilinearDeconv, Double
+from nets.blocks import BilinearDeconv, Double, separable_conv_bn_relu
 from nets.duc import hdc_rates
 from nets.encoders import Encoder
 from nets.net import spread_like
@@ -122,3 +122,49 @@ def test_densenet_dilates_without_changing_its_weights(stride: int) -> None:
         finest = zip(plain.eval()(image), dilated.eval()(image), strict=True)
         same = [torch.equal(a, b) for a, b in finest if a.shape == b.shape]
     assert all(same)
+
+
+def test_duc_sums_four_dilated_convolutions() -> None:
+    net = nets.build("duc", 3, backbone="resnet18").eval()
+    assert [conv.dilation for conv in net.upsampling] == [(6, 6), (12, 12), (18, 18), (24, 24)]
+    assert all(conv.out_channels == 3 * 8 * 8 for conv in net.upsampling)
+    features = images(9, 13, 512)
+    with torch.no_grad():
+        expected = sum(conv(features) for conv in net.upsampling)
+        torch.testing.assert_close(net.upsampling(features), expected)
+
+
+def test_separable_convolutions_have_a_norm_between_or_none() -> None:
+    kinds = [
+        [type(part).__name__ for part in separable_conv_bn_relu(4, 8, norm_between=norm)] for norm in (True, False)
+    ]
+    assert kinds == [
+        ["Conv2d", "BatchNorm2d", "ReLU", "Conv2d", "BatchNorm2d", "ReLU"],
+        ["Conv2d", "Conv2d", "BatchNorm2d", "ReLU"],
+    ]
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_deeplab_hands_the_choice_to_aspp_and_decoder(norm: bool) -> None:
+    net = nets.build("deeplabv3plus", 3, backbone="resnet18", separable=True, separable_norm=norm)
+    separable = [*net.aspp.branches[1:], *net.refine[:2]]
+    assert [len(part) for part in separable] == [6 if norm else 4] * 5
+
+
+@pytest.mark.parametrize(
+    ("backbone", "asked", "norms", "rate"),
+    [
+        ("convnext_atto", {}, 4, 0.3),
+        ("swin_tiny_patch4_window7_224", {}, 4, 0.3),
+        ("convnext_atto", {"norms": False, "drop_path": 0.1}, 0, 0.1),
+        ("resnet18", {}, 0, 0.0),
+        ("resnet18", {"norms": True, "drop_path": 0.2}, 4, 0.2),
+    ],
+)
+def test_upernet_norms_and_drop_path(backbone: str, asked: dict, norms: int, rate: float) -> None:
+    net = nets.build("upernet", 3, backbone=backbone, channels=16, **asked)
+    assert sum(isinstance(norm, torch.nn.LayerNorm) for norm in net.norms) == norms
+    rates = [part.drop_prob for part in net.encoder.modules() if type(part).__name__ == "DropPath"]
+    assert max(rates, default=0.0) == pytest.approx(rate)
+    with pytest.raises(nets.NetError, match=r"drop_path is 1\.5"):
+        nets.build("upernet", 3, backbone=backbone, drop_path=1.5)

@@ -15,6 +15,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("deeplabv3plus", {"backbone": "resnet18", "aux": True}),
     ("deeplabv3plus", {"backbone": "resnet18", "output_stride": 8, "separable": True}),
     ("duc", {"backbone": "resnet18", "aux": True}),
+    ("duc", {"backbone": "resnet18", "aspp": False}),
     ("enet", {}),
     ("enet", {"form": "authors"}),
     ("enet", {"decoder": False}),
@@ -28,6 +29,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("unet", {}),
     ("unet", {"backbone": "resnet18"}),
     ("upernet", {"backbone": "resnet18", "aux": True, "channels": 64}),
+    ("upernet", {"backbone": "convnext_atto", "aux": True, "channels": 32}),
 ]
 # half a gigabyte of weights each
 SLOW_CASES: list[tuple[str, dict[str, Any]]] = [("fcn", {"skips": skips}) for skips in (0, 1, 2)]

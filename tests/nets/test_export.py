@@ -27,6 +27,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("unet", {"backbone": "convnext_atto"}),
     ("unet", {"backbone": "efficientnet_b0"}),
     ("upernet", {"backbone": "resnet18", "channels": 64}),
+    ("upernet", {"backbone": "convnext_atto", "channels": 32}),
 ]
 IDS = ["-".join([name, *(str(v) for v in options.values())]) for name, options in CASES]
 QUICK = "pspnet-resnet18"  # one of each kind of test in the default run

@@ -24,7 +24,11 @@ PUBLISHED: list[tuple[str, dict[str, Any], float]] = [
 EXPLAINED: list[tuple[str, dict[str, Any], float, float]] = [
     ("fcn", {}, 134.49, -(21 * 21 * 16 * 16) / 1e6),  # the last upsampling is fixed, as in the paper
     ("segnet", {}, 29.49, -(64 * 64 * 9 + 3 * 64) / 1e6),  # one more decoder convolution with its norm
-    ("upernet", {"channels": 256}, 37.29, -2 * (256 + 512 + 1024 + 2048) / 1e6),  # layer norms
+    ("upernet", {"channels": 256}, 37.29, -2 * (256 + 512 + 1024 + 2048) / 1e6),  # layer norms over a ResNet, too
+    ("upernet", {"channels": 256, "norms": True}, 37.29, 0.0),
+    # the authors' ASPP: three more 3x3 convolutions of 2048 channels to 21 classes x 8 x 8 cells
+    ("duc", {}, 67.27, 3 * 21 * 64 * (2048 * 9 + 1) / 1e6),
+    ("duc", {"aspp": False}, 67.27, 0.0),
 ]
 
 
@@ -41,6 +45,13 @@ def test_as_published(name: str, options: dict[str, Any], expected: float) -> No
 @pytest.mark.parametrize(("name", "options", "published", "difference"), EXPLAINED)
 def test_differences_are_explained(name: str, options: dict[str, Any], published: float, difference: float) -> None:
     assert millions(name, options) == pytest.approx(published + difference, abs=0.006)
+
+
+@pytest.mark.parametrize("backbone", ["swin_tiny_patch4_window7_224", "convnext_tiny"])
+def test_upernet_over_swin_and_convnext_is_as_published(backbone: str) -> None:
+    """Both papers' tables say 60 M, for ADE20K's 150 classes and with the auxiliary head."""
+    total, _ = measure(functools.partial(nets.build, "upernet", 150, backbone=backbone, aux=True), 64)
+    assert total.parameters / 1e6 == pytest.approx(60, abs=0.5)
 
 
 def test_multiply_adds_of_a_convolution() -> None:

@@ -89,6 +89,7 @@ def test_vgg_weights_land_in_segnet(monkeypatch: pytest.MonkeyPatch) -> None:
     source = timm.create_model(
         "vgg16_bn", features_only=True
     )  # without the 120 M parameters that SegNet has no use for
+    source.loaded = "a file"
     monkeypatch.setattr(nets.encoders.vgg, "create_timm", lambda *args, **kwargs: source)
     net = nets.build("segnet", 3, pretrained=True)
     theirs = [m.weight for m in source.modules() if isinstance(m, torch.nn.Conv2d)]
@@ -96,3 +97,4 @@ def test_vgg_weights_land_in_segnet(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(ours) == 13
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
     assert nets.pretrained_statistics(net) is not None
+    assert nets.pretrained_source(net) == "a file"

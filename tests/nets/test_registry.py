@@ -42,3 +42,16 @@ def test_mistakes_are_one_line_with_the_remedy(name: str, options: dict, words: 
 def test_no_classes_is_refused() -> None:
     with pytest.raises(nets.NetError, match="num_classes is 0"):
         nets.build("enet", 0)
+
+
+def test_checkpoints_record_every_own_option() -> None:
+    assert nets.all_options("enet", {}) == {"form": "paper", "decoder": True}
+    assert nets.all_options("duc", {"hdc": "rf"}) == {"hdc": "rf", "aspp": True}
+
+
+def test_unrecorded_options_are_those_of_before_they_existed() -> None:
+    assert nets.recorded_options("duc", {"hdc": "rf"}) == {"hdc": "rf", "aspp": False}
+    assert nets.recorded_options("duc", nets.all_options("duc", {}))["aspp"] is True
+    assert nets.recorded_options("unet", {}) == {}
+    for name in nets.list_nets():
+        assert set(nets.recorded_options(name, {})) <= set(nets.options(name))
