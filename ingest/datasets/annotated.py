@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections import defaultdict
@@ -66,6 +67,7 @@ def pair(tree: Tree, images: Iterable[str], spec: LabelSpec, files: str | None, 
     record, are a UserError, or listed under `skip_bad`.
     """
     chosen = list(images)
+    spec = by_number(tree, spec) if spec.form.numbered else spec
     labels, paired = _labels(tree, chosen, spec, files, skip_bad)
     for image in chosen:
         label = labels.get(image)
@@ -82,6 +84,26 @@ def pair(tree: Tree, images: Iterable[str], spec: LabelSpec, files: str | None, 
             )
         paired.skipped.append(Skipped(image, reason))
     return paired
+
+
+def by_number(tree: Tree, spec: LabelSpec) -> LabelSpec:
+    """The same for a form whose categories are numbers, by the names that a file (or the spec) gives them."""
+    names = spec.names
+    if isinstance(names, str):
+        if names and names not in tree:
+            raise UserError(f"{spec.path}: labels: names: no file {names!r} below {tree.root}")
+        names = category_names(tree, spec.form, names)
+    rules = spec.rules
+    ids = {str(number): rules.ids[name] for number, name in enumerate(names) if name in rules.ids}
+    omit = frozenset(str(number) for number, name in enumerate(names) if name in rules.omit)
+    called = {str(number): name for number, name in enumerate(names)}
+    return dataclasses.replace(spec, rules=dataclasses.replace(rules, ids=ids, omit=omit, called=called))
+
+
+def category_names(tree: Tree, form: Form, file: str = "", sources: Sequence[Source] = ()) -> tuple[str, ...]:
+    """The categories' names as the form's own files list them; () where they do not. `file`: where to look."""
+    found = form.categories(tree, [tree.source(file)] if file else sources) if form.categories else {}
+    return tuple(found)
 
 
 def _labels(

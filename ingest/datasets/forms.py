@@ -26,7 +26,16 @@ from ingest.sources.archives import Source
 from ingest.sources.trees import Tree
 
 # Modules of this folder that hold a FORM, in the order in which they are asked whether a file is theirs.
-MODULES: tuple[str, ...] = ("labelme",)
+MODULES = (
+    "coco_json",
+    "labelme",
+    "yolo_seg",
+    "cvat_xml",
+    "label_studio",
+    "via_json",
+    "cityscapes_polygons",
+    "supervisely",
+)
 HEAD = 1 << 16  # bytes of a file that are enough to recognize it
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import cv2
@@ -49,16 +49,16 @@ class Shape:
 def rectangle(left: float, top: float, right: float, bottom: float, degrees: float = 0.0) -> Ring:
     """Four corners, turned clockwise about the middle."""
     corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float64)
-    return _turn(corners, (left + right) / 2, (top + bottom) / 2, degrees)
+    return turn(corners, (left + right) / 2, (top + bottom) / 2, degrees)
 
 
 def ellipse(x: float, y: float, rx: float, ry: float, degrees: float = 0.0) -> Ring:
     """A polygon of 128 corners on the ellipse: off by less than 1/3000 of its radius."""
     angles = np.linspace(0, 2 * math.pi, 128, endpoint=False)
-    return _turn(np.stack([x + rx * np.cos(angles), y + ry * np.sin(angles)], axis=1), x, y, degrees)
+    return turn(np.stack([x + rx * np.cos(angles), y + ry * np.sin(angles)], axis=1), x, y, degrees)
 
 
-def _turn(points: Ring, x: float, y: float, degrees: float) -> Ring:
+def turn(points: Ring, x: float, y: float, degrees: float) -> Ring:
     if not degrees:
         return points
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
@@ -82,6 +82,7 @@ class Rules:
     background: int = IGNORE  # train id of the pixels outside of all shapes
     omit: frozenset[str] = frozenset()  # categories that are not drawn
     others: Literal["", "omit", "ignore"] = ""  # what happens to a category that is not listed; "": a mistake
+    called: Mapping[str, str] = field(default_factory=dict)  # names of numbered categories, for messages
 
     def target(self, category: str) -> int | None:
         """The train id, None for what is not drawn; KeyError for a category that is not listed."""
@@ -131,10 +132,12 @@ def _scaled(shape: Shape, hw: tuple[int, int]) -> Shape:
 
 
 def _unlisted(shape: Shape, name: str, rules: Rules) -> UserError:
-    what = f"category {shape.category!r}" if shape.category else "no category"
+    category = rules.called.get(shape.category, shape.category)
+    what = f"category {category!r}, which is not listed" if category else "no category"
+    listed = [rules.called.get(one, one) for one in rules.ids]
     return UserError(
-        f"{name}: {shape.where} has {what}, which is not listed: add it to `classes`, or under `labels` map it to one "
-        f"(`map: {{{shape.category!r}: CLASS}}`), ignore it or omit it{nearest(shape.category, rules.ids)}"
+        f"{name}: {shape.where} has {what}: add it to `classes`, or under `labels` map it to one "
+        f"(`map: {{{category!r}: CLASS}}`), ignore it or omit it{nearest(category, listed)}"
     )
 
 
