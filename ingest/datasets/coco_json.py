@@ -11,7 +11,7 @@ from typing import Any
 from ingest.datasets.forms import Form, Record, load_json, reading, ring
 from ingest.errors import UserError
 from ingest.pixels.bitmasks import from_coco
-from ingest.pixels.labels import Color
+from ingest.pixels.colors import Color
 from ingest.pixels.polygons import Bitmap, Drawing, Shape
 from ingest.sources.archives import Source
 from ingest.sources.trees import Tree

@@ -13,7 +13,7 @@ from defusedxml.ElementTree import fromstring
 from ingest.datasets.forms import Form, Record, reading, ring
 from ingest.errors import UserError
 from ingest.pixels.bitmasks import from_counts
-from ingest.pixels.labels import Color
+from ingest.pixels.colors import Color
 from ingest.pixels.polygons import Bitmap, Drawing, Ring, Shape, ellipse, rectangle
 from ingest.sources.archives import Source
 from ingest.sources.trees import Tree

@@ -20,7 +20,7 @@ from importlib import import_module
 from typing import Any
 
 from ingest.errors import UserError, nearest
-from ingest.pixels.labels import Color
+from ingest.pixels.colors import Color
 from ingest.pixels.polygons import Drawing, Ring
 from ingest.sources.archives import Source
 from ingest.sources.trees import Tree

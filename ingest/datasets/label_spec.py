@@ -50,7 +50,7 @@ def check(raw: Any, classes: Sequence[str], path: str) -> LabelSpec:
     omit = frozenset(_names(raw, "omit", path))
     if both := sorted(omit & set(ids)):
         raise UserError(f"{path}: labels: omit: {both[0]!r} is a class or mapped, too: drop it from one of them")
-    names = raw.get("names") or ()
+    names = raw.get("names") or ""
     return LabelSpec(
         form,
         None if raw.get("files") is None else str(raw["files"]),

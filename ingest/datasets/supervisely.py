@@ -9,7 +9,7 @@ from typing import Any
 
 from ingest.datasets.forms import Form, load_json, reading, ring
 from ingest.pixels.bitmasks import from_base64_png
-from ingest.pixels.labels import Color
+from ingest.pixels.colors import Color
 from ingest.pixels.polygons import Bitmap, Drawing, Shape, rectangle
 from ingest.sources.archives import Source
 from ingest.sources.trees import Tree

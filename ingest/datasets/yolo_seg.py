@@ -10,7 +10,7 @@ import yaml
 
 from ingest.datasets.forms import Form, reading, ring
 from ingest.errors import UserError
-from ingest.pixels.labels import Color
+from ingest.pixels.colors import Color
 from ingest.pixels.polygons import Drawing, Shape
 from ingest.sources.archives import Source
 from ingest.sources.trees import Tree
