@@ -26,6 +26,9 @@ class DataConfig:
     """Split to train on."""
     val: str = "val"
     """Split to validate on; empty: no validation."""
+    val_path: str = ""
+    """Shard folder of that split, where it is another: to train on coarse labels and validate on fine ones. Same
+    classes, in the same order. Empty: path."""
     batch_size: int = 8
     """Crops per rank and step. A run that is resumed keeps its global batch, ranks x batch_size: with another number
     of ranks each takes its share of that."""

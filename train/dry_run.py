@@ -165,7 +165,7 @@ def fit(recipe: Recipe, on_gpu: bool) -> tuple[Recipe, list[str]]:
 def dry_run(recipe: Recipe, world: Ranks, shards: Path, folder: Path) -> str:
     """Trains `fit`'s recipe on the twin's shards, and says in a line what that took. folder: for the run."""
     recipe = copy.deepcopy(recipe)
-    recipe.data.path, recipe.data.train = str(shards), "train"
+    recipe.data.path, recipe.data.train, recipe.data.val_path = str(shards), "train", ""
     recipe.data.val = "val" if recipe.data.val else ""
     session = Run(recipe, world, folder)
     summary = session.train()

@@ -27,7 +27,7 @@ from train.config import Recipe
 from train.distributed import Ranks
 from train.evaluate.evaluation import Evaluation
 from train.evaluate.metrics import ConfusionMatrix
-from train.evaluate.validation import Validator
+from train.evaluate.validation import Validator, validation_shards
 from train.log import provenance
 from train.log.summary import Summary
 from train.log.tracking import Tracker
@@ -58,7 +58,7 @@ class Run:
         self.loader = TrainLoader(shards, stream, for_split(feeding, data.device, shards))
         self.validator: Validator | None = None
         if data.val:
-            val_shards = ShardSet(data.path, data.val)
+            val_shards = validation_shards(data, shards.manifest)
             val_feeding = for_split(feeding, data.device, val_shards)
             val_loader = EvalLoader(val_shards, data.val_batch_size, val_feeding)
             self.validator = Validator(val_loader, world, train, self.facts, data)

@@ -1,7 +1,8 @@
-"""data.val_size: the net sees scaled images, the labels stay at their own size."""
+"""data.val_size: the net sees scaled images, the labels stay at their own size. data.val_path: another folder."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ingest.errors import UserError
 from ingest.shards.reader import ShardSet
 from pipeline.config import DataConfig
 from pipeline.loader import EvalLoader
+from tests.shard_folder import smooth_scene, write_shards
 from train import config
 from train.distributed import Ranks
 from train.evaluate.evaluation import evaluate
@@ -88,3 +91,21 @@ def test_a_run_validates_at_that_size(raw_recipe: dict[str, Any], tmp_path: Path
     assert run.validator is not None
     run.validator.score(run.net, None, run.loss)
     assert seen and {max(size) for size in seen} == {32}
+
+
+def test_validation_in_another_folder(raw_recipe: dict[str, Any], tmp_path: Path) -> None:
+    other = write_shards(tmp_path / "other", {"val": [smooth_scene(24, 40, seed) for seed in range(3)]})
+    raw_recipe["data"] |= {"val_path": str(other)}
+    run = Run(config.parse(raw_recipe), ALONE, tmp_path / "run")
+    assert run.validator is not None and run.validator.loader.shards.folder == other
+    assert run.validator.score(run.net, None, run.loss).images == 3
+
+
+def test_a_validation_folder_of_other_classes_is_refused(raw_recipe: dict[str, Any], tmp_path: Path) -> None:
+    other = write_shards(tmp_path / "other", {"val": [smooth_scene(24, 40, 1)]})
+    facts = json.loads((other / "dataset.json").read_text())
+    facts["classes"][0] = "lava"
+    (other / "dataset.json").write_text(json.dumps(facts))
+    raw_recipe["data"] |= {"val_path": str(other)}
+    with pytest.raises(UserError, match=r"data.val_path = '.*other' has classes \['lava'.*same classes"):
+        Run(config.parse(raw_recipe), ALONE, tmp_path / "run")

@@ -61,9 +61,10 @@ def command(
         pictures.check_name(sheet, "--sheet")
     with ranks(device) as world:
         state = checkpoint.load_net(path, world.device)
-        shards = ShardSet(data or state["config"]["data"]["path"], split)
-        model.check_classes(state["dataset"], shards.manifest)
         recipe = config.parse(state["config"])
+        validated_on = recipe.data.val_path if split == recipe.data.val else ""
+        shards = ShardSet(data or validated_on or recipe.data.path, split)
+        model.check_classes(state["dataset"], shards.manifest)
         backends.set_tf32(recipe.train.tf32, world.device)
         net = model.from_checkpoint(state).to(world.device).to(memory_format=torch.channels_last)
         threads = available_threads(world.local_world)

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from ingest.errors import UserError, brief
+from ingest.shards.manifest import Manifest
+from ingest.shards.reader import ShardSet
 from pipeline.batch import Batch
 from pipeline.config import DataConfig
 from pipeline.loader import EvalLoader
@@ -22,6 +25,19 @@ from train.log import charts
 from train.log.tracking import Tracker
 from train.losses import SegmentationLoss
 from train.optim.ema import Ema
+
+
+def validation_shards(data: DataConfig, trained_on: Manifest) -> ShardSet:
+    """The split that the recipe validates on. UserError when it is in another folder whose classes are others."""
+    shards = ShardSet(data.val_path or data.path, data.val)
+    for what in ("classes", "channels"):
+        theirs, ours = getattr(shards.manifest, what), getattr(trained_on, what)
+        if theirs != ours:
+            raise UserError(
+                f"data.val_path = {data.val_path!r} has {what} {brief(theirs)}, data.path = {data.path!r} "
+                f"{brief(ours)}: validate on a dataset of the same {what}"
+            )
+    return shards
 
 
 class Validator:
