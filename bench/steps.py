@@ -113,7 +113,7 @@ def _long_enough(recipe: Recipe, steps: int) -> Recipe:
 def _main() -> None:
     order: dict[str, Any] = json.load(sys.stdin)
     recipe = config.parse(order["recipe"])
-    with ranks(recipe.train.device) as world:
+    with ranks(recipe.train.device, option="train.device=") as world:
         print(json.dumps(measure(order["row"], recipe, order["steps"], world)), flush=True)
 
 

@@ -62,23 +62,31 @@ def one_line(text: str) -> str:
     return re.sub(r"[^ -~\xa0-\ud7ff\ue000-\U0010ffff]", lambda odd: odd[0].encode("unicode_escape").decode(), text)
 
 
+def explain(error: BaseException) -> tuple[str, int] | None:
+    """What is said of an error, in a line, and the exit code; None for a fault of the program: its traceback is wanted.
+
+    2: a user's mistake, or a full disk and the like; 130: interrupted.
+    """
+    if isinstance(error, (click.Abort, KeyboardInterrupt)):
+        return "interrupted", 130
+    if isinstance(error, UserError):
+        return f"error: {one_line(str(error))}", 2
+    if isinstance(error, OSError) and error.errno in _MACHINE_ERRORS:
+        where = f" ({brief(str(error.filename), 400)[1:-1]})" if error.filename else ""
+        return one_line(f"error: {error.strerror}{where}: {_MACHINE_ERRORS[error.errno]}"), 2
+    return None
+
+
 def run(command: click.Command, prog_name: str) -> NoReturn:
-    """Runs a click command to its exit code: 0 done, 2 a user's mistake or a full disk, 130 interrupted."""
+    """Runs a click command to its exit code: 0 done, else `explain`'s."""
     try:
         code = command.main(prog_name=prog_name, standalone_mode=False)
     except click.ClickException as error:  # wrong flags: click's own usage text
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
-        sys.exit(130)
-    except UserError as error:
-        click.echo(f"error: {one_line(str(error))}", err=True)
-        sys.exit(2)
-    except OSError as error:
-        if error.errno not in _MACHINE_ERRORS:
+    except BaseException as error:
+        if (told := explain(error)) is None:
             raise
-        where = f" ({brief(str(error.filename), 400)[1:-1]})" if error.filename else ""
-        click.echo(one_line(f"error: {error.strerror}{where}: {_MACHINE_ERRORS[error.errno]}"), err=True)
-        sys.exit(2)
+        click.echo(told[0], err=True)
+        sys.exit(told[1])
     sys.exit(code if isinstance(code, int) else 0)

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
-import time
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from ingest.errors import UserError, run
-
-if TYPE_CHECKING:  # torch is imported when training starts, not for --help
-    from train.config import Recipe
-
+from ingest.errors import UserError
+from train.entry import run
 
 # name -> the module that has it, imported when it is called
 SUBCOMMANDS = {
@@ -93,82 +87,7 @@ def command(
         if resume:
             raise UserError(f"--resume {resume} does not go with --dry-run, which starts anew and keeps nothing")
         return import_module("train.dry_run").run(parsed, twin)
-    return _train(parsed, resume)
-
-
-def _train(recipe: Recipe, resume: str | None) -> int:
-    """The exit code: 0 when the last step is done, 128 + signal when it was stopped before."""
-    from train import config
-    from train.checkpoints import checkpoint
-    from train.distributed import ranks
-    from train.evaluate.evaluation import table
-    from train.loop import Run
-
-    with ranks(recipe.train.device) as world:
-        runs = Path(recipe.output) / recipe.name
-        source = None
-        if resume == "auto":
-            found = world.broadcast(checkpoint.latest_run(runs))
-            source = found / "checkpoints" / "last.pt" if found else None
-        elif resume:
-            source = Path(resume)
-            if source.parent.name != "checkpoints":
-                raise UserError(f"--resume {resume}: expected auto or a .pt file in a run's checkpoints folder")
-        state = checkpoint.load(source, "cpu") if source else None
-        folder = source.parent.parent if source else world.broadcast(runs / time.strftime("%Y-%m-%d_%H-%M-%S"))
-        session = Run(recipe, world, folder, state)
-        if not source:
-            session.folder = folder = world.broadcast(_own(folder) if world.is_main else folder)
-        if world.is_main:
-            warm_up = recipe.schedule.warmup_steps
-            if warm_up >= session.total_steps:
-                click.echo(
-                    f"warning: schedule.warmup_steps = {warm_up}, but the run has {session.total_steps} steps: its "
-                    "learning rate never gets to optimizer.lr",
-                    err=True,
-                )
-            (folder / "config.yaml").write_text(config.to_yaml(recipe))
-            where = f"from step {session.step} of {source}" if source else "from the start"
-            loader = session.loader
-            click.echo(
-                f"{recipe.name}: {recipe.net.name} on {world.device.type} x {world.world}, "
-                f"{len(loader.shards)} images, batch {loader.global_batch}, steps {session.total_steps}, {where}\n"
-                f"run folder: {folder}"
-            )
-        summary = session.train()
-        code = 128 + summary.stopped_by if summary.stopped_by else 0
-        if not world.is_main:
-            return code
-        if summary.last is not None:
-            click.echo("\n" + table(summary.last, summary.classes))
-        if summary.images_per_second:
-            click.echo(
-                f"training: {summary.images_per_second:.1f} images/s, "
-                f"{100 * summary.wait_share:.1f}% of step time spent waiting for data"
-            )
-        click.echo(f"{summary.best_text}; run folder: {summary.folder}\ncurves: tensorboard --logdir {summary.folder}")
-        if (summary.step == summary.total_steps or summary.early) and (summary.folder / "report.html").exists():
-            click.echo(f"report: {summary.folder / 'report.html'}")
-        if not summary.saved:
-            click.echo(
-                f"error: step {summary.step}, the last, is in no checkpoint (see the warnings above): free some space "
-                "and go on with --resume auto",
-                err=True,
-            )
-            return code or 1
-        return code
-
-
-def _own(folder: Path) -> Path:
-    """Makes a run folder that is nobody else's: runs of one name may start in the same second."""
-    for number in itertools.count(1):
-        mine = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
-        try:
-            mine.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return mine
-    raise AssertionError
+    return import_module("train.session").train(parsed, resume)
 
 
 if __name__ == "__main__":

@@ -102,6 +102,8 @@ class TrainConfig:
     """How many of the best to keep: best.pt and, above 1, best-<step>.pt for each of them."""
     patience: int = 0
     """Stop after so many validations in a row without a better one; 0: never."""
+    rank_timeout: float = 5
+    """Minutes until a rank that keeps the others waiting is named, and all end; of several ranks only."""
     log_every: int = 20
     """Steps between log lines; between them the host does not wait for the device (but loss.lovasz with
     loss.lovasz_classes=present asks it once a batch which classes there are)."""
@@ -126,6 +128,7 @@ class TrainConfig:
         for key in ("epochs", "val_every_epochs"):
             checks.number(f"train.{key}", getattr(self, key), "[0, 1e6]")
         checks.number("train.ema", self.ema, "[0, 1)")
+        checks.number("train.rank_timeout", self.rank_timeout, "(0, 1000]")
         scores = ("miou", "pixel_accuracy", "loss", "iou/<class>")
         if self.monitor not in scores[:3] and not self.monitor.startswith("iou/"):
             raise UserError(

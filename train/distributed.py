@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import click
 import torch
 import torch.distributed as dist
 
 from ingest.errors import UserError
+from train import failure, torchrun
+from train.pulse import Pulse
+
+PATIENCE = 5.0  # minutes until a rank that does not come on is named, and all end
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,8 @@ class Ranks:
     local_rank: int
     local_world: int
     device: torch.device
+    pulse: Pulse | None = None
+    """Tells the others where this rank stands; None: there are no others, or nobody asks."""
 
     @property
     def is_main(self) -> bool:
@@ -36,21 +44,24 @@ class Ranks:
         if self.world == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0)
+        with self._waiting():
+            dist.broadcast_object_list(box, src=0)
         return box[0]
 
     def broadcast_tensors(self, tensors: Iterable[torch.Tensor]) -> None:
         """Overwrites every rank's tensors with the main rank's."""
         if self.world > 1:
-            for tensor in tensors:
-                dist.broadcast(tensor, src=0)
+            with self._waiting():
+                for tensor in tensors:
+                    dist.broadcast(tensor, src=0)
 
     def gather(self, value: Any) -> list[Any]:
         """Every rank's value, in order, on every rank."""
         if self.world == 1:
             return [value]
         values = [None] * self.world
-        dist.all_gather_object(values, value)
+        with self._waiting():
+            dist.all_gather_object(values, value)
         return values
 
     def any(self, flag: bool) -> bool:
@@ -58,73 +69,130 @@ class Ranks:
         if self.world == 1:
             return flag
         total = torch.tensor([int(flag)], device=self.device)
-        dist.all_reduce(total)
-        return bool(total.item())
+        return bool(self.sum_(total).item())
 
     def min_(self, tensor: torch.Tensor) -> torch.Tensor:
         """The least value over all ranks, in place."""
-        if self.world > 1:
-            dist.all_reduce(tensor, op=dist.ReduceOp.MIN)
-        return tensor
+        return self._reduce(tensor, dist.ReduceOp.MIN)
+
+    def max_(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The greatest value over all ranks, in place."""
+        return self._reduce(tensor, dist.ReduceOp.MAX)
 
     def sum_(self, tensor: torch.Tensor) -> torch.Tensor:
         """Adds the tensor up over all ranks, in place."""
+        return self._reduce(tensor, dist.ReduceOp.SUM)
+
+    def at(self, where: str) -> None:
+        """Notes where this rank stands. All call it at the same places, so that one that hangs can be named."""
+        if self.pulse is not None:
+            self.pulse.at(where)
+
+    def tick(self) -> None:
+        """Notes that this rank gets on, with what others may have more or less of."""
+        if self.pulse is not None:
+            self.pulse.tick()
+
+    def _reduce(self, tensor: torch.Tensor, operation: dist.ReduceOp.RedOpType) -> torch.Tensor:
         if self.world > 1:
-            dist.all_reduce(tensor)
+            with self._waiting():
+                dist.all_reduce(tensor, op=operation)
         return tensor
+
+    def _waiting(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.pulse is None else self.pulse.waiting()
 
 
 @contextmanager
-def ranks(device: str = "auto") -> Iterator[Ranks]:
+def ranks(device: str = "auto", patience: float = PATIENCE, option: str = "--device ") -> Iterator[Ranks]:
     """Joins the world that torchrun describes in the environment (or a world of one), and leaves it at the end.
 
-    device: auto | cpu | gpu. UserError when a GPU is asked for and there is none for this rank.
+    device: auto | cpu | gpu. patience: minutes. UserError when a GPU is asked for and there is none for this rank; it
+    names `option`, with which the user asked.
+    Among several ranks an error inside ends the process here, and soon all others (`train.failure`).
     """
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    rank, world = int(os.environ.get("RANK", 0)), torchrun.count()
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     local_world = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    on_gpu = device == "gpu" or (device == "auto" and gpus > 0)
-    if on_gpu and local_rank >= gpus:
-        raise UserError(
-            f"rank {rank} has no GPU of its own: this machine shows {gpus}; "
-            f"start torchrun with --nproc-per-node {max(gpus, 1)}, or train with train.device=cpu"
-        )
-    place = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
-    if on_gpu:
-        torch.cuda.set_device(place)
-    if world > 1:
-        backend = "nccl" if on_gpu else "gloo"
-        # device_id binds nccl to its device at once, so that barriers need no guess.
-        bound = place if on_gpu else None
-        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
-            store = _fresh_store(rank, world)
-            dist.init_process_group(backend, store=store, rank=rank, world_size=world, device_id=bound)
-        else:
-            dist.init_process_group(backend, device_id=bound)
-    try:
+    place = _device(device, rank, local_rank, option)
+    if world == 1:
         yield Ranks(rank, world, local_rank, local_world, place)
-    finally:
-        if world > 1:
-            dist.destroy_process_group()
+        return
+    store = _join(rank, world, place, datetime.timedelta(minutes=patience + 1))  # the pulse is to be first
+    pulse = Pulse(store, rank, world, 60 * patience, _say)
+    pulse.start()
+    try:
+        yield Ranks(rank, world, local_rank, local_world, place, pulse)
+    except BaseException as error:
+        failure.end(error, pulse)
+    pulse.stop()
+    dist.destroy_process_group()
 
 
-def _fresh_store(rank: int, world: int) -> dist.Store:
-    """A part of torchrun's own store that only the ranks of this start know.
+def _device(wanted: str, rank: int, local_rank: int, option: str) -> torch.device:
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    on_gpu = wanted == "gpu" or (wanted == "auto" and gpus > 0)
+    if not on_gpu:
+        return torch.device("cpu")
+    if gpus == 0:
+        raise UserError(f"{option}gpu: this machine shows no GPU; use {option}cpu")
+    if local_rank >= gpus:
+        raise UserError(
+            f"rank {rank} has no GPU of its own: this machine shows {gpus}; start torchrun with --nproc-per-node "
+            f"{gpus}, or use {option}cpu"
+        )
+    place = torch.device("cuda", local_rank)
+    torch.cuda.set_device(place)
+    return place
+
+
+def _say(line: str) -> None:
+    torchrun.write_error(line)
+    click.echo(line, err=True)
+    torchrun.flush()
+
+
+def _join(rank: int, world: int, place: torch.device, timeout: datetime.timedelta) -> dist.Store:
+    """Makes the process group. Returns a store for the pulse alone: a client serves one thread at a time."""
+    on_gpu = place.type == "cuda"
+    backend = "nccl" if on_gpu else "gloo"
+    # device_id binds nccl to its device at once, so that barriers need no guess.
+    bound = place if on_gpu else None
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+
+    def client() -> dist.Store:
+        return dist.TCPStore(address, port, is_master=False, wait_for_workers=False)
+
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        store = client()
+        start = _name_of_start(store, rank, world)
+        dist.init_process_group(
+            backend,
+            store=dist.PrefixStore(start, store),
+            rank=rank,
+            world_size=world,
+            timeout=timeout,
+            device_id=bound,
+        )
+        return dist.PrefixStore(f"{start}/pulse", client())
+    dist.init_process_group(backend, timeout=timeout, device_id=bound)  # rank 0 hosts the store
+    return dist.PrefixStore("segrail/pulse", client())
+
+
+def _name_of_start(store: dist.Store, rank: int, world: int) -> str:
+    """A prefix for keys in torchrun's own store that only the ranks of this start know.
 
     torchrun keeps one store while it starts its ranks again and again (--max-restarts), and torch 2.15 leaves the keys
     of the last start in it: ranks then find addresses of processes that are dead, and wait for them. The number of
     restarts cannot tell the starts apart, each node counts its own. So the main rank makes up a name, and hands it to
     each rank that asks with a name of its own: an old question may get an answer, but an old answer is never read.
     """
-    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = dist.TCPStore(address, port, world, is_master=False)
     if rank > 0:
         mine = uuid.uuid4().hex
         store.set(f"segrail/asks/{rank}", mine)
         start = store.get(f"segrail/answers/{mine}").decode()
         store.set(f"segrail/{start}/heard/{rank}", "")
-        return dist.PrefixStore(f"segrail/{start}", store)
+        return f"segrail/{start}"
     start = uuid.uuid4().hex
     missing, deadline = set(range(1, world)), time.monotonic() + 600
     while missing:
@@ -136,4 +204,4 @@ def _fresh_store(rank: int, world: int) -> dist.Store:
         if time.monotonic() > deadline:
             raise RuntimeError(f"ranks {sorted(missing)} did not start within 10 minutes")
         time.sleep(0.01)
-    return dist.PrefixStore(f"segrail/{start}", store)
+    return f"segrail/{start}"

@@ -188,7 +188,10 @@ def dry_run(recipe: Recipe, world: Ranks, shards: Path, folder: Path) -> str:
 def run(recipe: Recipe, asked: str | None) -> int:
     """The command: twin, training, report. Nothing is left behind. The exit code."""
     twin = find_twin(recipe, asked)
-    with ranks(recipe.train.device) as world, tempfile.TemporaryDirectory(prefix="segrail-dry-run-") as scratch:
+    with (
+        ranks(recipe.train.device, recipe.train.rank_timeout, "train.device=") as world,
+        tempfile.TemporaryDirectory(prefix="segrail-dry-run-") as scratch,
+    ):
         on_gpu = world.device.type == "cuda"
         small, changes = fit(recipe, on_gpu)
         size = small.augment.crop if on_gpu else (CPU_SIDE * 3 // 4, CPU_SIDE)

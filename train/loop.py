@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import math
 import signal
 from collections.abc import Iterator
@@ -36,6 +37,8 @@ from train.losses import SegmentationLoss
 from train.optim import optimizers, schedules
 from train.optim.ema import Ema, learnt
 
+_NEW_NAME = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
+_OWN_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _NEW_NAME else "broadcast_buffers": False}
 _CALMER = "lower optimizer.lr, set optimizer.clip_norm=1 or train.amp=off"
 
 
@@ -67,7 +70,6 @@ class Run:
         self.total_steps = train.steps or max(1, math.ceil(train.epochs * epoch_steps))
         self.val_every = train.val_every_steps or max(1, round(train.val_every_epochs * epoch_steps))
         self.monitor = Monitor(train.monitor, self.facts["classes"], train.patience, train.keep_best)
-        self.saver = Saver(folder, world.is_main)
 
         torch.manual_seed(recipe.seed)
         self.net = model.build(recipe.net, self.facts)
@@ -94,17 +96,24 @@ class Run:
             self._restore(state)
         self.ddp: DistributedDataParallel | None = None
         if world.world > 1:
+            world.at("the start of training")
             ids = [world.device.index] if world.device.type == "cuda" else None
             self.ddp = DistributedDataParallel(
                 self.net,
                 device_ids=ids,
                 gradient_as_bucket_view=True,
-                broadcast_buffers=False,  # running statistics: where they are used, see `_train`
+                # Running statistics are sent where they are used, see `_train`. torch is renaming this.
+                **_OWN_BUFFERS,
             )
         forward = self.ddp or self.net
         self.forward = torch.compile(forward) if train.compile else forward
         self._stop: int | None = None
         self._saved = True
+
+    @property
+    def saver(self) -> Saver:
+        """Of this run's folder."""
+        return Saver(self.folder, self.world.is_main)
 
     @property
     def done(self) -> bool:
@@ -130,7 +139,6 @@ class Run:
 
     def _train(self, tracker: Tracker, batches: Iterator[Batch]) -> Summary:
         train, world = self.recipe.train, self.world
-        self.saver.sweep()
         tracker.text("recipe", config.to_yaml(self.recipe))
         tracker.event(
             self.step, what="start", ranks=world.world, batch=self.loader.global_batch, **provenance.versions()
@@ -197,9 +205,11 @@ class Run:
         optimizers.set_lr(self.optimizer, factor, momentum)
         totals: dict[str, torch.Tensor] = {}
         for part in range(self.accumulate):
+            world.at(f"step {self.step + 1}, the next batch")
             batch = window.next(batches)
             images, labels = batch.images, batch.labels
             assert labels is not None
+            world.at(f"step {self.step + 1}, the net")
             # Gradients meet over the ranks once a step, with the last part.
             if self.ddp is not None:
                 self.ddp.require_backward_grad_sync = part == self.accumulate - 1
@@ -267,6 +277,7 @@ class Run:
 
     def _validate(self, tracker: Tracker) -> Evaluation:
         assert self.validator is not None
+        self.world.at(f"the validation of step {self.step}")
         ends = self.step == self.total_steps or self.monitor.may_end
         found = self.validator.score(self.net, self.ema, self.loss, last=ends)
         self.net.train()
@@ -281,6 +292,7 @@ class Run:
         best = self.monitor.names(self.step)
         names = ["last"] if unjudged else [*best, *([f"step-{self.step}"] if keeps else []), "last"]
         self._unjudged = unjudged
+        self.world.at(f"the checkpoint of step {self.step}")
         state = {
             "model": self.net.state_dict(),
             "ema": self.ema.state_dict() if self.ema is not None else None,
@@ -319,6 +331,7 @@ class Run:
         known = last is not None or self.world.broadcast(finish.validated(self.folder, self.step))
         if not known and self.validator is not None:
             last = self.validator.score(self.net, self.ema, self.loss, last=True)
+        self.world.at("the report")
         facts = {"step": self.step, "split": self.recipe.data.val, "best": self.monitor.state_dict()["best"]}
         extremes = self.validator.extremes if self.validator is not None else None
         finish.finish(self.folder, last, extremes, facts, self.facts["classes"], self.world, tracker)

@@ -19,8 +19,8 @@ import nets
 from ingest.errors import UserError
 from pipeline.batch import Batch
 from train import config
-from train.__main__ import _own, command
-from train.checkpoints import checkpoint
+from train.__main__ import command
+from train.checkpoints import checkpoint, claim
 from train.checkpoints.monitor import Monitor
 from train.distributed import Ranks
 from train.log.tracking import Tracker
@@ -243,7 +243,7 @@ def test_tensorboards_thread_leaves_no_traceback(tmp_path: Path, monkeypatch: py
 
 
 def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path: Path) -> None:
-    assert [_own(tmp_path / "a" / "now").name for _ in range(3)] == ["now", "now-2", "now-3"]
+    assert [claim.new_folder(tmp_path / "a" / "now").name for _ in range(3)] == ["now", "now-2", "now-3"]
 
 
 def test_a_warm_up_as_long_as_the_run_is_told(raw_recipe: dict, tmp_path: Path) -> None:

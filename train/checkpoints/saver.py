@@ -57,12 +57,6 @@ class Saver:
                 if path not in kept and path.stem.removeprefix("best-").isdigit():
                     path.unlink(missing_ok=True)
 
-    def sweep(self) -> None:
-        """Removes what a killed process left half-written."""
-        if self._is_main:
-            for partial in self.folder.glob("*.partial"):
-                partial.unlink(missing_ok=True)
-
     def last_good(self) -> str:
         """What there is to go on from, for an error message."""
         path = self.path("last")

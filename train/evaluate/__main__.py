@@ -1,6 +1,6 @@
 """`python -m train.evaluate`."""
 
-from ingest.errors import run
+from train.entry import run
 from train.evaluate.command import command
 
 if __name__ == "__main__":

@@ -78,10 +78,10 @@ def evaluate(
             losses.append(torch.stack([value.double(), (labels != IGNORE).sum().double()]))
         if look is not None:
             look(batch, predictions)
+        world.tick()
     scores = matrix.all_reduce().result()
     seconds = torch.tensor([time.perf_counter() - start], dtype=torch.float64, device=world.device)
-    if world.world > 1:
-        torch.distributed.all_reduce(seconds, op=torch.distributed.ReduceOp.MAX)
+    world.max_(seconds)
     net.train(was_training)
     mean_loss = None
     if loss is not None:
