@@ -200,9 +200,7 @@ class Run:
         recipe, world = self.recipe, self.world
         # Dropout is a function of (seed, step, rank), so that an interruption does not show.
         torch.manual_seed(hash((recipe.seed, self.step, world.rank)) & 0x7FFF_FFFF_FFFF_FFFF)
-        factor = schedules.lr_factor(recipe.schedule, self.step, self.total_steps)
-        momentum = schedules.momentum_at(recipe.schedule, self.step, self.total_steps)
-        optimizers.set_lr(self.optimizer, factor, momentum)
+        self._set_lr(self.step)
         totals: dict[str, torch.Tensor] = {}
         for part in range(self.accumulate):
             world.at(f"step {self.step + 1}, the next batch")
@@ -229,6 +227,12 @@ class Run:
         if self.ema is not None:
             self.ema.update(self.net)
         return totals, norm
+
+    def _set_lr(self, step: int) -> None:
+        """The learning rate (and momentum, where it is scheduled) of the step that follows `step` steps."""
+        shape = self.recipe.schedule
+        factor = schedules.lr_factor(shape, step, self.total_steps)
+        optimizers.set_lr(self.optimizer, factor, schedules.momentum_at(shape, step, self.total_steps))
 
     def _log(self, tracker: Tracker, window: Window) -> None:
         """Meets the device, judges the losses since the last log, and writes them down. UserError on NaN."""
@@ -323,6 +327,8 @@ class Run:
             self.ema.load_state_dict(state["ema"])
         self.monitor.load_state_dict(state["monitor"])
         self.step, self._unjudged = state["step"], state.get("unjudged", False)
+        if self.step:  # a checkpoint written before the next step is to hold what it held without the interruption
+            self._set_lr(self.step - 1)
 
     def _finish(self, last: Evaluation | None, tracker: Tracker) -> Evaluation | None:
         """What a finished run leaves behind. One that was finished before is scored again only if need be."""

@@ -192,6 +192,22 @@ def test_a_kill_during_validation_loses_no_step(raw_recipe: dict, tmp_path: Path
     assert logs[0] == logs[1]
 
 
+def test_a_checkpoint_written_again_holds_the_same_learning_rate(raw_recipe: dict, tmp_path: Path) -> None:
+    """Killed between a step and its validation, the run that goes on saves that step once more."""
+    raw_recipe["train"] |= {"steps": 4, "val_every_steps": 3, "keep_every_steps": 3}
+    raw_recipe["schedule"] = {"name": "onecycle"}
+    run = Run(config.parse(raw_recipe), ONE, tmp_path / "run")
+    assert run.validator is not None
+    run.validator.tell = full  # type: ignore[method-assign]
+    with pytest.raises(OSError):
+        run.train()
+    before = last(tmp_path / "run")
+    Run(config.parse(raw_recipe), ONE, tmp_path / "run", before).train()
+    again = checkpoint.load(tmp_path / "run" / "checkpoints" / "step-3.pt")
+    assert before["step"] == again["step"] == 3
+    assert before["optimizer"]["param_groups"] == again["optimizer"]["param_groups"]
+
+
 # --- full disks ---
 
 
