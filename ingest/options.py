@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ingest.errors import UserError
+from ingest.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from ingest.sources.raw import RawDataset
@@ -98,6 +98,7 @@ class Common:
 
         if self.tile and self.max_side:
             raise UserError("--tile and --max-side do not go together: choose one")
+        self._look(raw)
         if self.tile or not raw.pixels.plain:
             raw = tiled(raw, Tile(*self.tile) if self.tile else Tile())
 
@@ -146,6 +147,16 @@ class Common:
         else:
             click.echo(report.summary(facts, raw.expected))
             click.echo(f"{out}: {facts.num_classes} classes; look: python -m ingest show {out} --out sheet.png")
+
+    def _look(self, raw: RawDataset) -> None:
+        """Says what was concluded from the files; refuses what would train nothing."""
+        from ingest.datasets import peek
+
+        if not self.dry_run:  # which decodes nothing
+            peek.refuse_one_class(raw)
+        dark = peek.dark_images(raw)
+        for note in [*raw.notes, *([f"warning: {dark}"] if dark else [])]:
+            click.echo(one_line(note), err=True)
 
 
 def ingest_options(command: Callable[..., None]) -> Callable[..., None]:

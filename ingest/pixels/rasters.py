@@ -90,11 +90,11 @@ def prepare_label(
             out.write(ids.tobytes())
         return
     with _saved(path, read_size(label), np.uint8) as out:
-        for strip in _mask_strips(label, mapping):
+        for strip in mask_strips(label, mapping):
             out.write(labels.map_values(strip, label.name, mapping, classes)[0].tobytes())
 
 
-def _mask_strips(label: Source, mapping: LabelMap) -> Iterator[Values]:
+def mask_strips(label: Source, mapping: LabelMap) -> Iterator[Values]:
     """A mask's raw values from the top down: in strips where it is a large TIFF of one band, else at once."""
     if raw.is_tiff_source(label):
         found = tiff.facts(label)

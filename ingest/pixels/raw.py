@@ -34,7 +34,7 @@ def raw_pixels(data: bytes, name: str) -> NDArray[np.generic]:
     """A file's own numbers, [H, W] or [H, W, bands]: of TIFFs of any kind, of other files 8 or 16 bits."""
     if is_tiff(data) and not tiff.facts_of(data, name).by_pillow:
         return tiff.read(data, name)
-    if data[:8] == _PNG and data[24] == 16:  # Pillow keeps the high byte alone of 16-bit RGB
+    if is_deep_png(data):  # Pillow keeps the high byte alone of 16-bit RGB
         image_size(data, name)  # the limit, before memory is taken
         wide = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if wide is None:
@@ -44,6 +44,11 @@ def raw_pixels(data: bytes, name: str) -> NDArray[np.generic]:
     if image.mode in ("L", "RGB", "RGBA", "F") or image.mode.startswith("I"):
         return np.asarray(image)
     return np.asarray(to_rgb(image, name))
+
+
+def is_deep_png(data: bytes) -> bool:
+    """Whether it is a PNG of 16 bits a sample."""
+    return data[:8] == _PNG and data[24:25] == b"\x10"
 
 
 def picture(data: bytes, name: str) -> Image.Image:

@@ -54,6 +54,33 @@ def test_cocostuff():
     assert mat182[0] == 255 and mat182[1] == 0 and mat182[182] == 181
 
 
+def test_name_tables_are_whole_and_agree():
+    """The tables wrap within names: no run of blanks is left, and the drawn layout of COCO-Stuff has the same names."""
+    from ingest.scenes.layouts.coco_names import NAMES
+
+    assert cocostuff.ALL == NAMES
+    for names in (cocostuff.ALL, ade20k.CLASSES, voc.CLASSES, cityscapes.CLASSES):
+        assert all(name == " ".join(name.split()) and name for name in names)
+    assert {"cell phone", "hair drier", "hot dog"} <= set(cocostuff.ALL)
+    assert {"chest of drawers", "crt screen", "swimming pool"} <= set(ade20k.CLASSES)
+
+
+def test_cocostuff_10k_of_version_1_0_maps_the_true_names(tmp_path: Path):
+    """Its own numbering, "unlabeled" first: values become classes by name."""
+    import scipy.io
+
+    from ingest.sources.trees import Tree
+
+    names = ["unlabeled", "cell phone", "hair drier", "person"]
+    (tmp_path / "annotations").mkdir()
+    cells = np.array(names, dtype=object).reshape(-1, 1)
+    scipy.io.savemat(tmp_path / "annotations/a.mat", {"S": np.ones((2, 2), np.uint16), "names": cells})
+    tree = Tree(tmp_path)
+    ids = cocostuff._map_10k(182, tree, tree.index(r"annotations/([^/]+)\.mat")).ids
+    wanted = {1: 255, 2: cocostuff.ALL.index("cell phone"), 3: cocostuff.ALL.index("hair drier"), 4: 0}
+    assert {value: train for value, train in ids.items() if value} == wanted
+
+
 def test_voc():
     assert len(voc.CLASSES) == 21 and voc.CLASSES[15] == "person"
     assert voc_palette(21)[1] == (128, 0, 0) and voc_palette(21)[15] == (192, 128, 128)
