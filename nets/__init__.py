@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nets.encoders.pretrained import pretrained_source, pretrained_statistics
     from nets.errors import NetError
     from nets.net import Logits, Net, parameter_groups
+    from nets.one_image import norm_of_one_value
     from nets.registry import all_options, build, list_nets, options, recorded_options
     from nets.segmenter import Segmenter
 
@@ -24,6 +25,7 @@ _HOMES = {
     "all_options": "nets.registry",
     "build": "nets.registry",
     "list_nets": "nets.registry",
+    "norm_of_one_value": "nets.one_image",
     "options": "nets.registry",
     "parameter_groups": "nets.net",
     "pretrained_source": "nets.encoders.pretrained",
@@ -39,6 +41,7 @@ __all__ = [
     "all_options",
     "build",
     "list_nets",
+    "norm_of_one_value",
     "options",
     "parameter_groups",
     "pretrained_source",

@@ -13,15 +13,17 @@ from nets.net import Logits, find_encoder
 
 
 class Segmenter(nn.Module):
-    """Normalises on the device, in the compute dtype, then runs the net.
+    """Normalizes on the device, in the compute dtype, then runs the net.
 
     Takes images [N,C,H,W] as uint8 (or any float dtype, 0..255) and returns what the net returns. mean and std are
     per channel, of images scaled to 0..1; they are buffers, so a checkpoint carries them and an exported model takes
     plain uint8 images.
 
     freeze_backbone: the encoder's parameters get no gradients and its batch norms keep their running statistics.
-    freeze_bn: every batch norm, scale and shift included, stays as it is (small batches; fine-tuning). Both outlive
-    `train()`. Raises NetError where there is no encoder to freeze, or for mean/std that cannot be.
+    freeze_bn: True keeps the encoder's batch norms as they are, scale and shift included (pretrained ones, in small
+    batches); "all" keeps the head's, too, which only makes sense once they were trained: at the start they are the
+    identity. Both outlive `train()`. Raises NetError where there is no encoder to freeze, or for mean/std that cannot
+    be.
     """
 
     mean: Tensor
@@ -34,7 +36,7 @@ class Segmenter(nn.Module):
         std: Sequence[float],
         *,
         freeze_backbone: bool = False,
-        freeze_bn: bool = False,
+        freeze_bn: bool | str = False,
     ) -> None:
         super().__init__()
         if len(mean) != len(std):
@@ -52,9 +54,9 @@ class Segmenter(nn.Module):
 
     def forward(self, images: Tensor) -> Logits | Tensor:
         """images [N,C,H,W] uint8 or float 0..255 -> the net's output."""
-        return self.net(self.normalise(images))
+        return self.net(self.normalize(images))
 
-    def normalise(self, images: Tensor) -> Tensor:
+    def normalize(self, images: Tensor) -> Tensor:
         """(images / 255 - mean) / std as one multiply-add, in autocast's dtype or else the parameters'."""
         device = images.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.mean.dtype
@@ -73,13 +75,19 @@ class Segmenter(nn.Module):
     def _frozen(self) -> list[nn.Module]:
         frozen: list[nn.Module] = []
         if self.freeze_backbone:
-            encoder = find_encoder(self.net)
-            if encoder is None:
-                raise NetError(
-                    f"{type(self.net).__name__} has no separate encoder to freeze: leave freeze_backbone out, "
-                    "or give the net a backbone"
-                )
-            frozen.append(encoder)
+            frozen.append(self._encoder("freeze_backbone", "leave freeze_backbone out"))
         if self.freeze_bn:
-            frozen += [module for module in self.net.modules() if isinstance(module, _BatchNorm)]
+            whole = self.net
+            if self.freeze_bn != "all":
+                whole = self._encoder("freeze_bn", "freeze_bn: all freezes every batch norm")
+            frozen += [module for module in whole.modules() if isinstance(module, _BatchNorm)]
         return frozen
+
+    def _encoder(self, option: str, remedy: str) -> nn.Module:
+        encoder = find_encoder(self.net)
+        if encoder is None:
+            raise NetError(
+                f"{type(self.net).__name__} has no separate encoder to freeze ({option}): {remedy}, "
+                "or give the net a backbone"
+            )
+        return encoder

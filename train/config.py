@@ -49,8 +49,9 @@ class NetConfig:
     """A file with the encoder's weights, instead of the model hub: implies pretrained."""
     freeze_backbone: bool = False
     """The encoder keeps its weights and its batch-norm statistics."""
-    freeze_bn: bool = False
-    """Every batch norm stays as it is: for small batches and fine-tuning."""
+    freeze_bn: Literal[False, True, "all"] = False
+    """true: the encoder's batch norms stay as they are, for pretrained encoders in small batches; all: the head's, too,
+    for fine-tuning a trained net."""
     options: dict[str, Any] = field(default_factory=dict)
     """The net's own options, such as {skips: 1} for fcn; see `python -m nets NAME`."""
 

@@ -14,6 +14,7 @@ import torch
 from timm.layers import convert_sync_batchnorm
 from torch.nn.parallel import DistributedDataParallel
 
+import nets
 from ingest.errors import UserError
 from ingest.shards.reader import ShardSet
 from pipeline.batch import Batch
@@ -72,7 +73,8 @@ class Run:
         self.monitor = Monitor(train.monitor, self.facts["classes"], train.patience, train.keep_best)
 
         torch.manual_seed(recipe.seed)
-        self.net = model.build(recipe.net, self.facts)
+        self.net = model.build(recipe.net, self.facts, state)
+        model.check_batch(self.net, recipe, batch_size, world.world)
         if state is not None:
             model.load_weights(self.net, state["model"], recipe.net.name)
         memory = torch.channels_last if train.channels_last else torch.contiguous_format
@@ -143,6 +145,8 @@ class Run:
         tracker.event(
             self.step, what="start", ranks=world.world, batch=self.loader.global_batch, **provenance.versions()
         )
+        if self.step == 0 and (source := nets.pretrained_source(self.net)) is not None:
+            tracker.say(f"the encoder starts from {source}")
         window = Window(world, self.loader.batch_size, self.accumulate)
         last: Evaluation | None = None
         self.net.train()

@@ -11,16 +11,22 @@ import nets
 from ingest.errors import UserError, nearest
 from ingest.shards.manifest import Manifest
 from train import config
-from train.config import NetConfig
+from train.config import NetConfig, Recipe
 from train.optim.ema import Ema
 
 
-def build(net: NetConfig, facts: dict[str, Any]) -> nets.Segmenter:
-    """The recipe's net behind its normalisation layer: uint8 [N, C, H, W] in, logits [N, K, H, W] out.
+def build(net: NetConfig, facts: dict[str, Any], state: dict[str, Any] | None = None) -> nets.Segmenter:
+    """The recipe's net behind its normalization layer: uint8 [N, C, H, W] in, logits [N, K, H, W] out.
 
-    facts: `dataset_facts`. UserError for a net or encoder that does not exist or does not fit.
+    facts: `dataset_facts`. state: the checkpoint that the net goes on from; options that the recipe does not name are
+    then as they were. Writes all options of the net into `net.options`, for the checkpoint to record. UserError for a
+    net or encoder that does not exist or does not fit.
     """
+    before = state["config"]["net"] if state is not None else {}
+    if before.get("name") == net.name:
+        net.options = nets.recorded_options(net.name, before.get("options", {})) | net.options
     try:
+        net.options = nets.all_options(net.name, net.options)
         bare = nets.build(
             net.name,
             num_classes=len(facts["classes"]),
@@ -39,8 +45,28 @@ def build(net: NetConfig, facts: dict[str, Any]) -> nets.Segmenter:
         raise UserError(f"net: {error}") from error
 
 
+def check_batch(net: nets.Segmenter, recipe: Recipe, batch_size: int, ranks: int) -> None:
+    """UserError, before training starts, for what batch norm cannot do with that batch per rank on so many ranks."""
+    train = recipe.train
+    synchronized = train.sync_bn and ranks > 1
+    if synchronized and train.compile:
+        raise UserError(
+            "train.sync_bn = true and train.compile = true: synchronized batch norm breaks the compiled graph at each "
+            "of its layers; set train.compile=false, or train.sync_bn=false"
+        )
+    if batch_size > 1 or synchronized:
+        return
+    norm = nets.norm_of_one_value(net, net.mean.numel(), recipe.augment.crop)
+    if norm is not None:
+        raise UserError(
+            f"data.batch_size = 1 per rank: {recipe.net.name} brings a crop of {recipe.augment.crop} down to one value "
+            f"per channel at {norm}, which batch norm cannot normalize; set data.batch_size=2 or more, "
+            f"net.freeze_bn=all{', or train.sync_bn=true (on GPUs)' if ranks > 1 else ''}"
+        )
+
+
 def dataset_facts(manifest: Manifest) -> dict[str, Any]:
-    """What a checkpoint keeps of its dataset: enough to build the net and to name and colour its output."""
+    """What a checkpoint keeps of its dataset: enough to build the net and to name and color its output."""
     keys = ("name", "classes", "palette", "mean", "std", "channels", "ignore")
     return {key: getattr(manifest, key) for key in keys}
 
@@ -49,7 +75,8 @@ def from_checkpoint(state: dict[str, Any]) -> nets.Segmenter:
     """The net of a checkpoint in eval mode, with the averaged weights where the checkpoint holds them (train.ema)."""
     recipe = config.parse(state["config"])
     recipe.net.pretrained, recipe.net.backbone_weights = False, None  # its weights are in the checkpoint
-    model = build(recipe.net, state["dataset"])
+    recipe.net.freeze_backbone = recipe.net.freeze_bn = False  # and it does not train
+    model = build(recipe.net, state["dataset"], state)
     load_weights(model, state["model"], recipe.net.name)
     if state.get("ema"):
         average = Ema(model, decay=0.0)

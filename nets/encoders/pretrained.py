@@ -15,6 +15,7 @@ from torch import nn
 from nets.encoders.layouts import remedy
 from nets.encoders.weights import first_line, fit, read, refusal
 from nets.errors import NetError
+from nets.net import find_encoder
 
 # per input channel, 0..1: (mean, std)
 Statistics = tuple[list[float], list[float]]
@@ -69,9 +70,8 @@ def pretrained_statistics(net: nn.Module) -> Statistics | None:
 
 
 def pretrained_source(net: nn.Module) -> str | None:
-    """What a net's encoder was filled from, in words: how many tensors of which file. None without weights."""
-    encoder = getattr(net, "encoder", None)
-    source: str | None = getattr(encoder, "loaded", None)
+    """What a net's (or a Segmenter's) encoder was filled from: how many tensors of which file. None without weights."""
+    source: str | None = getattr(find_encoder(net), "loaded", None)
     return source
 
 

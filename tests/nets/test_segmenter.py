@@ -1,4 +1,4 @@
-"""Normalisation as the first layer, and freezing that outlives train()."""
+"""Normalization as the first layer, and freezing that outlives train()."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def photos(height: int = 33, width: int = 47) -> torch.Tensor:
     return pixels.permute(0, 3, 1, 2)
 
 
-def test_normalises_as_written_out() -> None:
+def test_normalizes_as_written_out() -> None:
     segmenter = nets.Segmenter(nn.Identity(), MEAN, STD)
     mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
     expected = (photos().float() / 255 - mean) / std
@@ -73,7 +73,7 @@ def test_frozen_backbone_outlives_train() -> None:
 
 
 def test_frozen_bn_keeps_statistics_and_affine() -> None:
-    segmenter = nets.Segmenter(nets.build("enet", 3), MEAN, STD, freeze_bn=True).train()
+    segmenter = nets.Segmenter(nets.build("enet", 3), MEAN, STD, freeze_bn="all").train()
     norms = [m for m in segmenter.modules() if isinstance(m, nn.BatchNorm2d)]
     before = [m.running_mean.clone() for m in norms]
     segmenter(photos()).out.mean().backward()
@@ -82,6 +82,20 @@ def test_frozen_bn_keeps_statistics_and_affine() -> None:
     assert segmenter.net.stage1.training
 
 
+def test_freeze_bn_is_for_the_encoder_and_leaves_the_head_to_learn() -> None:
+    net = nets.build("pspnet", 3, backbone="resnet18")
+    segmenter = nets.Segmenter(net, MEAN, STD, freeze_bn=True).train()
+    norms = {name: m for name, m in net.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    before = {name: m.running_mean.clone() for name, m in norms.items()}
+    segmenter(photos(64, 64)).out.mean().backward()
+    kept = {name for name, m in norms.items() if torch.equal(before[name], m.running_mean)}
+    assert kept == {name for name in norms if name.startswith("encoder.")} != set(norms)
+    assert all(m.weight.requires_grad != (name in kept) for name, m in norms.items())
+    assert net.encoder.model.conv1.weight.requires_grad  # only norms are frozen
+
+
 def test_freezing_a_net_without_encoder_is_refused() -> None:
     with pytest.raises(nets.NetError, match="no separate encoder"):
         nets.Segmenter(nets.build("enet", 3), MEAN, STD, freeze_backbone=True)
+    with pytest.raises(nets.NetError, match=r"no separate encoder.*freeze_bn: all"):
+        nets.Segmenter(nets.build("enet", 3), MEAN, STD, freeze_bn=True)

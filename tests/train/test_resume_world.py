@@ -163,7 +163,7 @@ def test_the_patience_of_all_ranks_ends_at_the_same_step(raw_recipe: dict, tmp_p
         "device": "cpu",
         "monitor": "pixel_accuracy",
     }
-    raw_recipe["net"] = {"name": "enet", "freeze_bn": True}
+    raw_recipe["net"] = {"name": "enet", "freeze_bn": "all"}
     (tmp_path / "a").mkdir()
     found = two_ranks.run(partial(_two, raw_recipe, tmp_path, False), tmp_path / "a")
     assert [(each["step"], each["early"]) for each in found] == [(3, True), (3, True)]
