@@ -16,6 +16,7 @@ from ingest.datasets import forms
 from ingest.datasets.forms import Form, Record
 from ingest.datasets.label_spec import LabelSpec
 from ingest.errors import UserError
+from ingest.pixels.colors import Color
 from ingest.pixels.polygons import Drawing, Rules, draw
 from ingest.shards.manifest import Skipped
 from ingest.sources.archives import Source
@@ -48,8 +49,49 @@ class Label:
         return forms.get(self.form).parse(record, self.name)
 
     def ids(self, height: int, width: int) -> NDArray[np.uint8]:
-        """Train ids [H, W] for an image of that size. UserError where it is of another, or a shape is at fault."""
-        return draw(self.drawing(), (height, width), self.name, self.rules, forms.get(self.form).smaller_on_top)
+        """Train ids [H, W] for an image of that size, or of a turned one. UserError: another size, a shape at fault."""
+        drawing = self.drawing()
+        # An EXIF tag may turn the picture by 90 degrees: whether it does is seen when the image is read.
+        hw = (width, height) if drawing.hw == (width, height) else (height, width)
+        return draw(drawing, hw, self.name, self.rules, forms.get(self.form).smaller_on_top)
+
+
+@dataclass
+class Survey:
+    """What annotation files hold, for whoever has to write a spec for them."""
+
+    categories: dict[str, int] = field(default_factory=dict)  # name, in the form's own order -> objects
+    colors: dict[str, Color] = field(default_factory=dict)  # that the tool shows categories in
+    images: int = 0
+    empty: int = 0  # images without an object
+    without_area: int = 0  # objects that are boxes, points or lines
+    broken: list[Skipped] = field(default_factory=list)
+
+
+def survey(tree: Tree, form: Form, files: Sequence[Source], attribute: str | None = None) -> Survey:
+    """Reads all annotations of a form once. UserError where a file for many images is broken, or leaves a choice."""
+    found = Survey()
+    declared = form.categories(tree, () if form.numbered else files) if form.categories else {}
+    found.categories = dict.fromkeys(declared, 0)
+    found.colors = {name: color for name, color in declared.items() if color is not None}
+    names = list(declared)
+    for source in files:
+        for record in records(form, source, attribute):
+            name = f"{source.name}: {record.image}" if form.split else source.name
+            try:
+                drawing = form.parse(record.data if form.split else source.read(), name)
+            except UserError as error:
+                found.broken.append(Skipped(name, str(error)))
+                continue
+            found.images += 1
+            found.empty += not drawing.shapes
+            found.without_area += sum(bool(shape.missing) for shape in drawing.shapes)
+            for shape in drawing.shapes:
+                category = shape.category
+                if form.numbered and category.isdecimal() and int(category) < len(names):
+                    category = names[int(category)]
+                found.categories[category] = found.categories.get(category, 0) + 1
+    return found
 
 
 @dataclass

@@ -27,6 +27,7 @@ from ingest.sources.trees import Tree
 
 # Modules of this folder that hold a FORM, in the order in which they are asked whether a file is theirs.
 MODULES = (
+    "labelmap",
     "coco_json",
     "labelme",
     "yolo_seg",
@@ -68,6 +69,7 @@ class Form:
     smaller_on_top: bool = False  # else: later shapes on earlier ones, as the tool draws them
     upright: bool = True  # the tool shows pictures as their EXIF tag says, and its coordinates are of that view
     numbered: bool = False  # categories are numbers that stand for names in a file beside
+    masks: bool = False  # the file names the colors of masks, which the splits' `labels` find
     blank: bool = False  # an image without a file of its own shows background only
 
 

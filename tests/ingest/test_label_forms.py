@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ingest.datasets import folder, forms
+from ingest.datasets import annotated, folder, forms
+from ingest.sources.trees import Tree
 from tests.ingest.label_exports import CLASSES, EXPORTS, HEIGHT, SCENES, WIDTH, truth, write_images
 
 
@@ -40,9 +41,22 @@ def test_every_file_is_recognized_as_its_own_form(tmp_path: Path, export: str) -
     write_images(raw)
     text = EXPORTS[export](raw)
     spec = folder.load_spec(str(spec_file(raw, text)))
-    for source in folder.annotated.sources(folder.Tree(raw), spec.shapes, spec.shapes.files):
+    for source in annotated.sources(Tree(raw), spec.shapes, spec.shapes.files):
         head = source.read()[: forms.HEAD]
         like = [form.name for form in forms.all_forms().values() if form.looks_like(source.name, head)]
         if "empty" not in source.name:  # a file without an object may be anyone's
             assert like == [spec.shapes.form.name], source.name
         assert forms.recognise(source.name, head) is spec.shapes.form
+
+
+@pytest.mark.parametrize("export", EXPORTS)
+def test_a_survey_finds_categories_and_counts(tmp_path: Path, export: str) -> None:
+    raw = tmp_path / "raw"
+    write_images(raw)
+    spec = folder.load_spec(str(spec_file(raw, EXPORTS[export](raw))))
+    tree = Tree(raw)
+    found = annotated.survey(tree, spec.shapes.form, annotated.sources(tree, spec.shapes, spec.shapes.files))
+    assert {"car", "tree", "dog"} <= set(found.categories)
+    assert all(found.categories[name] for name in ("car", "tree", "dog"))
+    assert found.images == (2 if export == "yolo" else 3) and not found.broken and not found.without_area
+    assert export not in ("cvat", "supervisely") or found.colors["car"] == (0x20, int(export == "cvat"), 0x40)
