@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.datasets import forms
+from ingest.datasets import forms, labelmap
 from ingest.datasets.forms import Form, Record
 from ingest.datasets.label_spec import LabelSpec
 from ingest.errors import UserError
 from ingest.pixels.colors import Color
 from ingest.pixels.polygons import Drawing, Rules, draw
-from ingest.shards.manifest import Skipped
+from ingest.shards.manifest import IGNORE, Skipped
 from ingest.sources.archives import Source
 from ingest.sources.raw import Pair
 from ingest.sources.trees import Tree
@@ -54,6 +54,22 @@ class Label:
         # An EXIF tag may turn the picture by 90 degrees: whether it does is seen when the image is read.
         hw = (width, height) if drawing.hw == (width, height) else (height, width)
         return draw(drawing, hw, self.name, self.rules, forms.get(self.form).smaller_on_top)
+
+
+def note(spec: LabelSpec, classes: Sequence[str]) -> str:
+    """How labels are drawn, to be said once."""
+    over = "smaller objects lie on larger ones" if spec.form.smaller_on_top else "later shapes lie on earlier ones"
+    background = spec.rules.background
+    outside = "ignored" if background == IGNORE else f"the class {classes[background]!r}"
+    return f"note: labels are drawn from {spec.form.title}: {over}; pixels outside of all shapes are {outside}"
+
+
+def mask_colors(tree: Tree, spec: LabelSpec) -> dict[Color, int]:
+    """Color -> train id, from the file that names the colors of masks."""
+    found: dict[Color, int] = {}
+    for source in sources(tree, spec, spec.files):
+        found |= labelmap.colors(source, spec.rules)
+    return found
 
 
 @dataclass
@@ -135,11 +151,8 @@ def by_number(tree: Tree, spec: LabelSpec) -> LabelSpec:
         if names and names not in tree:
             raise UserError(f"{spec.path}: labels: names: no file {names!r} below {tree.root}")
         names = category_names(tree, spec.form, names)
-    rules = spec.rules
-    ids = {str(number): rules.ids[name] for number, name in enumerate(names) if name in rules.ids}
-    omit = frozenset(str(number) for number, name in enumerate(names) if name in rules.omit)
     called = {str(number): name for number, name in enumerate(names)}
-    return dataclasses.replace(spec, rules=dataclasses.replace(rules, ids=ids, omit=omit, called=called))
+    return dataclasses.replace(spec, rules=dataclasses.replace(spec.rules, called=called))
 
 
 def category_names(tree: Tree, form: Form, file: str = "", sources: Sequence[Source] = ()) -> tuple[str, ...]:

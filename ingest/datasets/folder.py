@@ -24,6 +24,7 @@ _END = 16384  # bytes from either end of a file that tell files of one size apar
 def find(src: Path, spec: Spec, splits: Sequence[str] = (), skip_bad: bool = False) -> RawDataset:
     """Pairs the spec's files. Raises UserError on an empty split, an image without label, two labels for one image."""
     tree = Tree(src)
+    spec = _with_named_colors(tree, spec)
     names = choose_splits(splits, list(spec.splits))
     dealt = {} if spec.shares is None else by_share(tree, spec, spec.shares)
     pairs: dict[str, list[Pair]] = {}
@@ -33,7 +34,20 @@ def find(src: Path, spec: Spec, splits: Sequence[str] = (), skip_bad: bool = Fal
         pairs[name], skipped[name] = _labeled(tree, spec, name, files, skip_bad)
     raw = RawDataset(spec.name, spec.classes, spec.palette, spec.labels, pairs, skipped, pixels=spec.pixels)
     raw = _with_binary(raw, spec)
-    return dataclasses.replace(raw, notes=[*raw.notes, *_shared(pairs)])
+    drawn = [] if spec.shapes is None else [annotated.note(spec.shapes, spec.classes)]
+    return dataclasses.replace(raw, notes=[*raw.notes, *drawn, *_shared(pairs)])
+
+
+def _with_named_colors(tree: Tree, spec: Spec) -> Spec:
+    """The spec of color masks whose classes a file names, as if it listed the colors itself."""
+    if spec.shapes is None or not spec.shapes.form.masks:
+        return spec
+    splits = {
+        name: dataclasses.replace(split, labels=split.labels or spec.shapes.masks)
+        for name, split in spec.splits.items()
+    }
+    labels = dataclasses.replace(spec.labels, ids={}, colors=annotated.mask_colors(tree, spec.shapes))
+    return dataclasses.replace(spec, labels=labels, shapes=None, splits=splits, said_values=True)
 
 
 def _labeled(tree: Tree, spec: Spec, split: str, files: Files, skip_bad: bool) -> tuple[list[Pair], list[Skipped]]:

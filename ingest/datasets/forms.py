@@ -123,4 +123,8 @@ def ring(points: Any) -> Ring:
     import numpy as np
 
     array = np.array(points, np.float64)
-    return array.reshape(0, 2) if array.size == 0 else array
+    if array.ndim == 1 and not array.size:
+        return array.reshape(0, 2)
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise ValueError("an outline that is no list of x, y pairs")
+    return array

@@ -12,7 +12,7 @@ from ingest.errors import UserError, nearest
 from ingest.pixels.polygons import Rules
 from ingest.shards.manifest import IGNORE
 
-KEYS = ("form", "files", "map", "ignore", "omit", "others", "background", "attribute", "names")
+KEYS = ("form", "files", "map", "ignore", "omit", "others", "background", "attribute", "names", "masks")
 _BACKGROUND = ("background", "_background_", "__background__")  # LabelMe writes the second
 
 
@@ -25,6 +25,7 @@ class LabelSpec:
     rules: Rules
     attribute: str | None  # VIA, Label Studio: which of several attributes names the class
     names: str | tuple[str, ...]  # YOLO: the file that names the numbers, or the names; empty: look for the file
+    masks: str | None  # labelmap.txt: glob of the masks, where the splits do not name them
     path: str  # the spec's, for messages
 
 
@@ -42,6 +43,8 @@ def check(raw: Any, classes: Sequence[str], path: str) -> LabelSpec:
     form = forms.get(str(raw["form"]))
     if raw.get("attribute") and form.split is None:
         raise UserError(f"{path}: labels: attribute: {form.title} has none: leave it out")
+    if raw.get("masks") and not form.masks:
+        raise UserError(f"{path}: labels: masks: {form.title} holds shapes, not the colors of masks: leave it out")
     background = _background(raw, classes, path)
     ids = _ids(raw, classes, path)
     for name in _BACKGROUND:
@@ -57,6 +60,7 @@ def check(raw: Any, classes: Sequence[str], path: str) -> LabelSpec:
         Rules(ids, background, omit, cast(Literal["", "omit", "ignore"], others)),
         None if raw.get("attribute") is None else str(raw["attribute"]),
         tuple(map(str, names)) if isinstance(names, list | tuple) else str(names),
+        None if raw.get("masks") is None else str(raw["masks"]),
         path,
     )
 

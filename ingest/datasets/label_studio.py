@@ -32,6 +32,8 @@ def split(data: bytes, name: str, attribute: str | None) -> list[Record]:
     held = load_json(data, name, _TITLE)
     found = []
     with reading(name, "the file", _TITLE):
+        if not isinstance(held, list):
+            raise ValueError("no list of tasks")
         for number, task in enumerate(held, 1):
             where = f"task {task.get('id', number)}"
             with reading(name, where, _TITLE):

@@ -82,7 +82,7 @@ class Rules:
     background: int = IGNORE  # train id of the pixels outside of all shapes
     omit: frozenset[str] = frozenset()  # categories that are not drawn
     others: Literal["", "omit", "ignore"] = ""  # what happens to a category that is not listed; "": a mistake
-    called: Mapping[str, str] = field(default_factory=dict)  # names of numbered categories, for messages
+    called: Mapping[str, str] = field(default_factory=dict)  # number -> name, of categories that are numbers
 
     def target(self, category: str) -> int | None:
         """The train id, None for what is not drawn; KeyError for a category that is not listed."""
@@ -105,7 +105,8 @@ def draw(drawing: Drawing, hw: tuple[int, int], name: str, rules: Rules, smaller
             "pair the image with its own annotation, or bring it back to the size at which it was annotated"
         )
     layers: list[tuple[int, int, Bitmap]] = []
-    for shape in drawing.shapes:
+    for given in drawing.shapes:
+        shape = replace(given, category=rules.called.get(given.category, given.category))
         try:
             target = rules.target(shape.category)
         except KeyError as error:
@@ -132,12 +133,11 @@ def _scaled(shape: Shape, hw: tuple[int, int]) -> Shape:
 
 
 def _unlisted(shape: Shape, name: str, rules: Rules) -> UserError:
-    category = rules.called.get(shape.category, shape.category)
+    category = shape.category
     what = f"category {category!r}, which is not listed" if category else "no category"
-    listed = [rules.called.get(one, one) for one in rules.ids]
     return UserError(
         f"{name}: {shape.where} has {what}: add it to `classes`, or under `labels` map it to one "
-        f"(`map: {{{category!r}: CLASS}}`), ignore it or omit it{nearest(category, listed)}"
+        f"(`map: {{{category!r}: CLASS}}`), ignore it or omit it{nearest(category, rules.ids)}"
     )
 
 
