@@ -15,10 +15,10 @@ T = TypeVar("T")
 
 
 class Clock:
-    """Whose time it is: `enter` says which part begins, and so ends the one before.
+    """Times the parts of a step: `enter(part)` ends the current part and starts `part`; `read` gives the sums.
 
-    On a GPU the time is the device's own, between events in its queue: "data" is then how long the device had nothing
-    to do until a batch came, not how long the host waited while the device was still busy.
+    On a GPU, times are the device's, between events in its queue: "data" is how long the device was idle until a batch
+    came, not how long the host waited while the device was still busy.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -26,7 +26,7 @@ class Clock:
         self._entries: list[tuple[str, Any]] = []
 
     def enter(self, part: str) -> None:
-        """One of PARTS, or any other word for what is not counted."""
+        """Ends the current part and starts `part`: one of PARTS; any other name is not counted."""
         if self._on_gpu:
             event = torch.cuda.Event(enable_timing=True)
             event.record()
@@ -35,13 +35,13 @@ class Clock:
             self._entries.append((part, time.perf_counter()))
 
     def reset(self) -> None:
-        """Forgets what was; waits for the device."""
+        """Sets all sums to zero; waits for the device."""
         if self._on_gpu:
             torch.cuda.synchronize()
         self._entries = []
 
     def read(self) -> dict[str, float]:
-        """Seconds of each of PARTS until the last `enter`; waits for the device."""
+        """Seconds spent in each of PARTS, up to the last `enter`; waits for the device."""
         if self._on_gpu:
             torch.cuda.synchronize()
         spent = dict.fromkeys(PARTS, 0.0)
@@ -51,7 +51,7 @@ class Clock:
         return spent
 
     def waiting(self, batches: Iterator[T]) -> Iterator[T]:
-        """The same batches, the wait for each counted as data."""
+        """Yields the same batches; the time until each arrives counts as "data"."""
         while True:
             self.enter("data")
             try:
@@ -61,7 +61,7 @@ class Clock:
             yield batch
 
     def entering(self, part: str, call: Callable[P, R]) -> Callable[P, R]:
-        """`call`, at whose start `part` begins."""
+        """Wraps `call` so that `part` starts when it is called."""
 
         def timed(*args: P.args, **kwargs: P.kwargs) -> R:
             self.enter(part)
@@ -70,7 +70,7 @@ class Clock:
         return timed
 
     def leaving(self, call: Callable[P, R], part: str) -> Callable[P, R]:
-        """`call`, at whose end `part` begins."""
+        """Wraps `call` so that `part` starts when it returns."""
 
         def timed(*args: P.args, **kwargs: P.kwargs) -> R:
             result = call(*args, **kwargs)

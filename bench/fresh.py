@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ingest.errors import UserError
 
@@ -22,6 +23,24 @@ NOISY = 0.15
 
 class RowFailed(RuntimeError):
     """A row's process died; the message is its last words."""
+
+
+def summarize(found: Mapping[str, Sequence[Facts]], ratios: Mapping[str, str]) -> dict[str, Facts]:
+    """Medians over the repeats of each row; of images_per_second also low, high and spread (high - low).
+
+    ratios: name of a fact -> the row whose speed it is relative to, such as {"times_naive": "naive"}; left out where
+    that row is missing.
+    """
+    table: dict[str, Facts] = {}
+    for row, repeats in found.items():
+        speeds = [repeat["images_per_second"] for repeat in repeats]
+        table[row] = {key: statistics.median(repeat[key] for repeat in repeats) for key in repeats[0]}
+        table[row] |= {"low": min(speeds), "high": max(speeds), "spread": max(speeds) - min(speeds)}
+    for facts in table.values():
+        for ratio, row in ratios.items():
+            if row in table:
+                facts[ratio] = facts["images_per_second"] / table[row]["images_per_second"]
+    return table
 
 
 def noise(table: Mapping[str, Facts]) -> str:

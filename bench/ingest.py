@@ -7,7 +7,6 @@ whole, write its bytes. It runs in as many processes, each writing a file of its
 from __future__ import annotations
 
 import io
-import json
 import multiprocessing
 import os
 import shutil
@@ -21,14 +20,16 @@ from pathlib import Path
 
 import click
 from PIL import Image
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ingest import writer
 from ingest.datasets import ade20k, cityscapes, cocostuff, folder, voc
 from ingest.errors import UserError, nearest, run
 from ingest.scenes import write as draw
+from ingest.shards import atomic
 from ingest.sources.archives import Source
 from ingest.sources.raw import Pair, RawDataset
+from pipeline.options import bundled
 
 FINDERS: dict[str, Callable[[Path], RawDataset]] = {
     "voc": voc.find,
@@ -109,13 +110,28 @@ def render(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def _find(src: Path | None, dataset: str | None, spec: str | None, scratch: Path, scenes: int) -> RawDataset:
+@dataclass(frozen=True)
+class Options:
+    """The command's."""
+
+    src: Path | None
+    dataset: str | None
+    spec: str | None
+    scenes: int
+    workers: tuple[int, ...]
+    repeats: int
+    json_path: Path | None
+
+
+def _find(options: Options, scratch: Path) -> RawDataset:
+    """The dataset named, or drawn scenes in its layout."""
+    src, dataset, spec = options.src, options.dataset, options.spec
     if src is None:
         layout = dataset or "cityscapes"
-        twin = {"cocostuff": "cocostuff164k"}.get(layout, layout)
+        drawn_as = {"cocostuff": "cocostuff164k"}.get(layout, layout)
         if layout not in FINDERS:
             raise UserError(f"--dataset {layout!r}{nearest(layout, FINDERS)}")
-        return FINDERS[layout](draw(scratch / "raw", twin, {"train": scenes, "val": 1}, progress=True))
+        return FINDERS[layout](draw(scratch / "raw", drawn_as, {"train": options.scenes, "val": 1}, progress=True))
     if spec is not None:
         return folder.find(src, folder.load_spec(spec))
     if dataset not in FINDERS:
@@ -132,25 +148,18 @@ def _find(src: Path | None, dataset: str | None, spec: str | None, scratch: Path
 @click.option("--workers", multiple=True, type=click.IntRange(1), help="Repeat for more rows.  [default: 1..cores]")
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write the rows here.")
-def main(
-    src: Path | None,
-    dataset: str | None,
-    spec: str | None,
-    scenes: int,
-    workers: tuple[int, ...],
-    repeats: int,
-    json_path: Path | None,
-) -> None:
+@bundled(Options)
+def main(options: Options) -> None:
     """Measure ingest in images/s and MB/s for 1..N workers, against the floor of reading, one decode, and writing."""
     with tempfile.TemporaryDirectory(prefix="bench-ingest-") as name:
         scratch = Path(name)
-        raw = _find(src, dataset, spec, scratch, scenes)
-        counts = workers or tuple(range(1, (os.cpu_count() or 1) + 1))
-        rows = measure(raw, counts, repeats, scratch)
-    click.echo(f"{raw.name}: {sum(len(pairs) for pairs in raw.splits.values())} samples, median of {repeats}")
+        raw = _find(options, scratch)
+        counts = options.workers or tuple(range(1, (os.cpu_count() or 1) + 1))
+        rows = measure(raw, counts, options.repeats, scratch)
+    click.echo(f"{raw.name}: {sum(len(pairs) for pairs in raw.splits.values())} samples, median of {options.repeats}")
     click.echo(render(rows))
-    if json_path is not None:
-        json_path.write_text(json.dumps([vars(row) for row in rows], indent=1) + "\n")
+    if options.json_path is not None:
+        atomic.write_json(options.json_path, [vars(row) for row in rows])
 
 
 if __name__ == "__main__":

@@ -2,72 +2,58 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from bench import bounds, fresh, loaders, plots, report, scenes, tune
+from bench.cases import Case, cases, describe, how
 from bench.measure import in_process
 from bench.setting import Setting
 from ingest.errors import UserError, nearest, run
-from ingest.shards import remote
 from ingest.shards.reader import ShardSet
-from pipeline.augment import Augment
 from pipeline.feeding import available_threads
+from pipeline.options import bundled
 from train import config
+from train.config import Recipe
 from train.log import provenance
 
 
 @dataclass(frozen=True)
-class Case:
-    """One dataset to measure on."""
+class Options:
+    """The command's."""
 
-    title: str
-    folder: str
-    augment: Augment
-    real: str = ""
-
-
-def describe(case: Case, shards: ShardSet, setting: Setting, seconds: float, repeats: int) -> str:
-    """The lines above a table: what was measured, on what."""
-    images, labels = shards.file_sizes.mean(axis=0) / 1000
-    height, width = np.median(shards.sizes_hw, axis=0).astype(int)
-    real = f" ({case.real})" if case.real else ""
-    crop = setting.augment.crop
-    return (
-        f"{case.title}: {len(shards)} images of {width}x{height}, {images:.0f} kB each, labels {labels:.0f} kB{real}\n"
-        f"crop {crop[1]}x{crop[0]}, batch {setting.batch}, {setting.threads} threads, {setting.device}; "
-        f"medians of {repeats} x {seconds:g} s"
-    )
+    folder: str | None
+    recipe: str | None
+    split: str
+    device: str
+    rows: str | None
+    sizes: str | None
+    keep: Path | None
+    batch: int | None
+    threads: int | None
+    seconds: float
+    repeats: int
+    tunes: bool
+    json_path: Path | None
+    plot: Path | None
 
 
-@contextlib.contextmanager
-def cases(folder: str | None, sizes: list[str], keep: Path | None, augment: Augment | None) -> Iterator[Iterator[Case]]:
-    """What to measure on: the folder given, or scenes, each size drawn when its turn comes."""
-    with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
-        if folder is not None:
-            path = str(remote.stage(folder)) if remote.is_url(folder) else folder
-            yield iter([Case(folder, path, augment or Augment())])
-            return
+@dataclass(frozen=True)
+class Measured:
+    """What one dataset gave: facts for the JSON, and of the table its chart."""
 
-        def drawn() -> Iterator[Case]:
-            for name in sizes:
-                size = scenes.SIZES[name]
-                click.echo(f"drawing scenes: {size.title}", err=True)
-                path = scenes.make(name, keep or Path(temporary))
-                yield Case(f"street scenes, {size.title}", str(path), augment or size.augment, size.real)
-
-        yield drawn()
+    facts: dict[str, Any]
+    chart: plots.Chart | None = None
+    complete: bool = True
+    """Whether every row ran."""
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -87,22 +73,8 @@ def cases(folder: str | None, sizes: list[str], keep: Path | None, augment: Augm
 @click.option("--tune", "tunes", is_flag=True, help="Search threads, prefetch and batch split for segrail instead.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write every measurement, with provenance.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the bars into this PNG.")
-def command(
-    folder: str | None,
-    recipe: str | None,
-    split: str,
-    device: str,
-    rows: str | None,
-    sizes: str | None,
-    keep: Path | None,
-    batch: int | None,
-    threads: int | None,
-    seconds: float,
-    repeats: int,
-    tunes: bool,
-    json_path: Path | None,
-    plot: Path | None,
-) -> int:
+@bundled(Options)
+def command(options: Options) -> int:
     """Compare loaders on the same shards, crop, augmentations and cores, and say what bounds ours.
 
     DIR is a shard folder (or a URL). Without it the bench draws street scenes of its own, of VOC's and Cityscapes'
@@ -119,8 +91,9 @@ def command(
       decode          DALI decoding image and label whole: the limit that shares are of (segrail can pass it where
                       it need not decode all, or decodes by other means)
       ours            segrail
+      ours-cpu        on a GPU: segrail's batches made by the CPU and copied to the GPU
       dali            DALI's readers.webdataset and its resize, rotate, crop, flip and blur
-      opencv          torch DataLoader, PIL and OpenCV step by step, float32: the predecessor's way
+      opencv          torch DataLoader, PIL and OpenCV step by step, float32: as yassouali/pytorch-segmentation does
       torchvision     webdataset library, torchvision v2 transforms, torch DataLoader
       ours-no-scale, ours-no-rotate, ours-no-flip, ours-no-blur, ours-no-augment, ours-no-antialias
                       segrail without one of them, or all: what each costs (in --rows all)
@@ -130,84 +103,112 @@ def command(
     row's processes (pages that processes share are counted in each). No row gets more than --threads cores. The exit
     code is 1 when a row failed.
     """
+    place = _place(options.device)
+    _check(options)
+    default = [row for row in loaders.ROWS if row in loaders.DEFAULT or (place == "gpu" and loaders.ROWS[row].gpu_only)]
+    rows = _names("--rows", options.rows, default, loaders.ROWS)
+    sizes = _names("--sizes", options.sizes, list(scenes.DEFAULT), scenes.SIZES)
+    recipe = config.load(options.recipe) if options.recipe else None
+    measured: dict[str, Measured] = {}
+    with cases(options.folder, sizes, options.keep, recipe.augment if recipe else None) as todo:
+        for case in todo:
+            shards = ShardSet(case.folder, options.split)
+            setting = _setting(case, shards, options, recipe, place)
+            if options.tunes:
+                measured[case.title] = _tune(case, setting, options)
+            else:
+                measured[case.title] = _compare(case, shards, setting, _runnable(rows, shards, place), options)
+    _write(measured, options)
+    return 0 if all(one.complete for one in measured.values()) else 1  # of a row that failed, a warning has said why
+
+
+def _place(device: str) -> str:
+    """cpu or gpu. UserError when a GPU is asked for and there is none."""
     import torch
 
-    chosen = _names("--rows", rows, list(loaders.DEFAULT), loaders.ROWS)
-    sizes_chosen = _names("--sizes", sizes, list(scenes.DEFAULT), scenes.SIZES)
     if device == "gpu" and not torch.cuda.is_available():
         raise UserError("--device gpu: this machine shows no GPU; use --device cpu")
-    for option, path in (("--json", json_path), ("--plot", plot)):
+    return "gpu" if device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _check(options: Options) -> None:
+    """Mistakes that would else be met after minutes of measuring."""
+    for option, path in (("--json", options.json_path), ("--plot", options.plot)):
         if path is not None and not path.parent.is_dir():
             raise UserError(f"{option} {path}: the folder {path.parent} does not exist")
         if path is not None and path.is_dir():
             raise UserError(f"{option} {path} is a folder: give a file's name")
-    if not math.isfinite(seconds):
-        raise UserError(f"--seconds {seconds}: expected a number of seconds, such as 2")
-    place = "gpu" if device == "gpu" or (device == "auto" and torch.cuda.is_available()) else "cpu"
-    parsed = config.load(recipe) if recipe else None
-    tables: dict[str, Any] = {}
-    charts = []
-    failed = False
-    with cases(folder, sizes_chosen, keep, parsed.augment if parsed else None) as todo:
-        for case in todo:
-            shards = ShardSet(case.folder, split)
-            size = batch or (parsed.data.batch_size if parsed else 8)
-            if not shards.labeled:
-                raise UserError(f"split {split!r} of {case.folder} has no labels: give --split a labeled one")
-            if len(shards) < size:
-                raise UserError(
-                    f"split {split!r} has {len(shards)} samples, fewer than a batch of {size}: lower --batch"
-                )
-            prefetch = parsed.data.prefetch if parsed else 2
-            setting = Setting(case.folder, split, case.augment, size, threads or available_threads(), place, prefetch)
-            if tunes:
-                tables[case.title] = _tune(case, setting, seconds, repeats)
-                continue
-            runnable = []
-            for row in chosen:
-                if why := loaders.obstacle(row, shards.manifest.channels):
-                    click.echo(f"row {row!r} is left out: {why}", err=True)
-                else:
-                    runnable.append(row)
-            found = fresh.rounds(runnable, partial(in_process, setting=setting, seconds=seconds), repeats, case.title)
-            failed |= len(found) < len(runnable)
-            table = report.summarize(found)
-            sentence = bounds.sentence(table, setting.threads, place)
-            head = describe(case, shards, setting, seconds, repeats)
-            lines = [head, report.render(table, setting), sentence, report.costs(table), fresh.noise(table)]
-            click.echo("\n".join(filter(None, lines)) + "\n")
-            tables[case.title] = {
-                "setting": asdict(setting),
-                "data": {"header": head, "samples": len(shards)},
-                "rows": table,
-                "repeats": found,
-                "bound": sentence,
-            }
-            charts.append(report.chart(case.title, table))
-    if json_path:
-        facts = {"tables": tables, "versions": provenance.versions()}
-        json_path.write_text(json.dumps(facts, indent=1) + "\n")
-    if plot and charts:
-        plots.draw(charts, plot)
-    return 1 if failed else 0  # of a row that failed, a warning has said why
+    if not math.isfinite(options.seconds):
+        raise UserError(f"--seconds {options.seconds}: expected a number of seconds, such as 2")
 
 
-def _tune(case: Case, setting: Setting, seconds: float, repeats: int) -> dict[str, Any]:
+def _setting(case: Case, shards: ShardSet, options: Options, recipe: Recipe | None, place: str) -> Setting:
+    size = options.batch or (recipe.data.batch_size if recipe else 8)
+    if not shards.labeled:
+        raise UserError(f"split {options.split!r} of {case.folder} has no labels: give --split a labeled one")
+    if len(shards) < size:
+        raise UserError(
+            f"split {options.split!r} has {len(shards)} samples, fewer than a batch of {size}: lower --batch"
+        )
+    prefetch = recipe.data.prefetch if recipe else 2
+    threads = options.threads or available_threads()
+    return Setting(case.folder, options.split, case.augment, size, threads, place, prefetch)
+
+
+def _runnable(rows: Iterable[str], shards: ShardSet, place: str) -> list[str]:
+    """The rows that can run here; of the others it is said why they cannot."""
+    kept = []
+    for row in rows:
+        if why := loaders.obstacle(row, shards.manifest.channels, place):
+            click.echo(f"row {row!r} is left out: {why}", err=True)
+        else:
+            kept.append(row)
+    return kept
+
+
+def _compare(case: Case, shards: ShardSet, setting: Setting, rows: list[str], options: Options) -> Measured:
+    """Measures the rows and shows their table."""
+    measure = partial(in_process, setting=setting, seconds=options.seconds)
+    found = fresh.rounds(rows, measure, options.repeats, case.title)
+    table = fresh.summarize(found, report.RATIOS)
+    sentence = bounds.sentence(table, setting.threads, setting.device)
+    head = describe(case, shards, setting, f"{options.repeats} x {options.seconds:g} s")
+    lines = [head, report.render(table, setting), sentence, report.costs(table), fresh.noise(table)]
+    click.echo("\n".join(filter(None, lines)) + "\n")
+    facts = {
+        "setting": asdict(setting),
+        "data": {"header": head, "samples": len(shards)},
+        "rows": table,
+        "repeats": found,
+        "bound": sentence,
+    }
+    return Measured(facts, report.chart(f"{case.title}: {how(setting)}", table), len(found) == len(rows))
+
+
+def _tune(case: Case, setting: Setting, options: Options) -> Measured:
     with tqdm(desc=f"tune: {case.title}", unit="setting", leave=False, dynamic_ncols=True, disable=None) as bar:
 
         def measure(candidate: Setting) -> float:
             bar.update()
-            return in_process("ours", candidate, seconds)["images_per_second"]
+            return in_process("ours", candidate, options.seconds)["images_per_second"]
 
-        chosen, tried = tune.tune(setting, setting.threads, repeats, measure)
-    click.echo(f"{case.title}, {setting.device}, medians of {repeats} x {seconds:g} s\n{tune.render(tried)}")
+        chosen, tried = tune.tune(setting, setting.threads, options.repeats, measure)
+    medians = f"medians of {options.repeats} x {options.seconds:g} s"
+    click.echo(f"{case.title}, {setting.device}, {medians}\n{tune.render(tried)}")
     lines = tune.recipe_lines(chosen, setting.batch)
     note = "" if setting.device == "gpu" else "   # beside a net on the same CPU, see `python -m bench.train`"
     click.echo(f"\nfor the recipe:{note}\n{lines}\n")
-    return {
-        "tried": [{**asdict(one.setting), "images_per_second": one.images_per_second} for one in tried],
-        "recipe": lines,
-    }
+    settings = [{**asdict(one.setting), "images_per_second": one.images_per_second} for one in tried]
+    return Measured({"tried": settings, "recipe": lines})
+
+
+def _write(measured: dict[str, Measured], options: Options) -> None:
+    if options.json_path:
+        tables = {title: one.facts for title, one in measured.items()}
+        options.json_path.write_text(json.dumps({"tables": tables, "versions": provenance.versions()}, indent=1) + "\n")
+    charts = [one.chart for one in measured.values() if one.chart]
+    if options.plot and charts:
+        plots.draw(charts, options.plot)
 
 
 def _names(option: str, given: str | None, default: list[str], known: Any) -> list[str]:

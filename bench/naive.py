@@ -1,4 +1,5 @@
-"""How the predecessor trains: float32, NCHW, eager, OpenCV step by step in DataLoader workers, metrics every step."""
+"""Training as yassouali/pytorch-segmentation does it: float32, NCHW, eager, OpenCV step by step in DataLoader workers,
+metrics every step."""
 
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ Each row is measured in a process of its own: peak memory is then the row's, and
 from __future__ import annotations
 
 import concurrent.futures
-import json
 import multiprocessing
 import os
 import platform
@@ -19,12 +18,16 @@ from pathlib import Path
 import click
 import torch
 from torch import nn
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 import nets
 from bench.peers import Contender, contenders
 from ingest.errors import UserError, nearest, run
+from ingest.shards import atomic
 from nets.measure import measure
+from pipeline import versions
+from pipeline.options import bundled
+from train import backends
 
 CLASSES = 21
 # eager: float32, NCHW. The other two: channels-last, and on a GPU bfloat16 autocast
@@ -77,14 +80,16 @@ def measure_row(contender: Contender, mode: str, setting: Setting) -> Row:
         loss.backward()
         net.zero_grad(set_to_none=True)
 
-    net.eval()
-    forward_rate = setting.batch * _rate(forward, setting)
-    net.train()
-    before = _resident_mb()
-    if setting.device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    train_rate = setting.batch * _rate(train, setting)
     on_gpu = setting.device == "cuda"
+    # cuDNN's autotuner, as the trainer has it on: one shape comes again and again
+    with backends.autotuned(True, torch.device(setting.device)):
+        net.eval()
+        forward_rate = setting.batch * _rate(forward, setting)
+        net.train()
+        before = _resident_mb()
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+        train_rate = setting.batch * _rate(train, setting)
     peak = torch.cuda.max_memory_allocated() / 2**20 if on_gpu else _resident_mb() - before
     return Row(
         contender.net,
@@ -158,7 +163,35 @@ def provenance(setting: Setting) -> dict[str, object]:
     device = (
         torch.cuda.get_device_name() if setting.device == "cuda" else f"{platform.machine()}, {os.cpu_count()} cores"
     )
-    return {"torch": torch.__version__, "device_name": device, "classes": CLASSES, **asdict(setting)}
+    libraries = {"torch": torch.__version__, **versions.gpu()}
+    return {**libraries, "device_name": device, "classes": CLASSES, **asdict(setting)}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command's."""
+
+    names: tuple[str, ...]
+    device: str
+    size: int
+    batch: int | None
+    seconds: float
+    modes: tuple[str, ...]
+    threads: int
+    out: Path | None
+
+
+def _checked(options: Options) -> Setting:
+    for name in options.names:
+        if name not in nets.list_nets():
+            raise UserError(f"there is no net {name!r}{nearest(name, nets.list_nets())}")
+    on_gpu = options.device == "gpu"
+    if on_gpu and not torch.cuda.is_available():
+        raise UserError("--device gpu, but torch sees no GPU: check nvidia-smi, or use --device cpu")
+    if options.out is not None and not options.out.parent.is_dir():
+        raise UserError(f"--json {options.out}: the folder {options.out.parent} does not exist")
+    batch = options.batch or (16 if on_gpu else 2)
+    return Setting("cuda" if on_gpu else "cpu", options.size, batch, options.seconds, options.threads)
 
 
 @click.command(help="Measures NETS (default: all) and, where installed, nets of the same name and encoder.")
@@ -170,36 +203,16 @@ def provenance(setting: Setting) -> dict[str, object]:
 @click.option("--mode", "modes", type=click.Choice(MODES), multiple=True, help="Repeatable; default: all three.")
 @click.option("--threads", type=click.IntRange(1), default=os.cpu_count() or 1, help="CPU threads; default: all cores.")
 @click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="Writes the rows there, too.")
-def main(
-    names: tuple[str, ...],
-    device: str,
-    size: int,
-    batch: int | None,
-    seconds: float,
-    modes: tuple[str, ...],
-    threads: int,
-    out: Path | None,
-) -> None:
-    for name in names:
-        if name not in nets.list_nets():
-            raise UserError(f"there is no net {name!r}{nearest(name, nets.list_nets())}")
-    if device == "gpu" and not torch.cuda.is_available():
-        raise UserError("--device gpu, but torch sees no GPU: check nvidia-smi, or use --device cpu")
-    if out is not None and not out.parent.is_dir():
-        raise UserError(f"--json {out}: the folder {out.parent} does not exist")
-    setting = Setting(
-        "cuda" if device == "gpu" else "cpu", size, batch or (16 if device == "gpu" else 2), seconds, threads
-    )
-    order = [(c, mode) for c in contenders(list(names) or nets.list_nets()) for mode in modes or MODES]
+@bundled(Options)
+def main(options: Options) -> None:
+    setting, out = _checked(options), options.out
+    order = [(c, mode) for c in contenders(list(options.names) or nets.list_nets()) for mode in options.modes or MODES]
     rows = []
     for contender, mode in (bar := tqdm(order, unit="row", disable=None)):
         bar.set_description(f"{contender.net} {contender.library} {mode}")
         rows.append(in_process(contender, mode, setting))
         if out is not None:  # after each row: an interrupted run keeps what it has measured
-            facts = {"setting": provenance(setting), "rows": [asdict(row) for row in rows]}
-            partial = out.with_name(out.name + ".partial")
-            partial.write_text(json.dumps(facts, indent=1) + "\n")
-            partial.replace(out)
+            atomic.write_json(out, {"setting": provenance(setting), "rows": [asdict(row) for row in rows]})
     click.echo(table(rows))
     click.echo("\n" + ", ".join(f"{key} {value}" for key, value in provenance(setting).items()))
 

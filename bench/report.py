@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from bench.fresh import Facts
 from bench.loaders import ROWS
 from bench.plots import Bar, Chart
 from bench.setting import Setting
 
+# Ratios of a row's speed to another's, for `bench.fresh.summarize`.
+RATIOS = {"share_of_limit": "decode", "times_opencv": "opencv"}
 _NO_CROP = ("read", "decode")  # rows that make no crops
-
-
-def summarize(found: Mapping[str, Sequence[Facts]]) -> dict[str, Facts]:
-    """Medians over the repeats, low and high and spread (high - low) of the speed, ratios to `decode` and `opencv`."""
-    table: dict[str, Facts] = {}
-    for row, repeats in found.items():
-        speeds = [repeat["images_per_second"] for repeat in repeats]
-        table[row] = {key: statistics.median(repeat[key] for repeat in repeats) for key in repeats[0]}
-        table[row] |= {"low": min(speeds), "high": max(speeds), "spread": max(speeds) - min(speeds)}
-    for facts in table.values():
-        for ratio, row in (("share_of_limit", "decode"), ("times_opencv", "opencv")):
-            if row in table:
-                facts[ratio] = facts["images_per_second"] / table[row]["images_per_second"]
-    return table
 
 
 def render(table: Mapping[str, Facts], setting: Setting) -> str:

@@ -43,7 +43,7 @@ def measure(row: str, recipe: Recipe, steps: int, world: Ranks) -> Facts:
     clock = Clock(world.device)
     with contextlib.ExitStack() as stack:
         step: Step
-        # the predecessor has cuDNN's autotuner on
+        # pytorch-segmentation has cuDNN's autotuner on
         stack.enter_context(backends.autotuned(row == "naive" or recipe.train.cudnn_benchmark, world.device))
         if row == "naive":
             from bench import naive

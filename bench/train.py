@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ ROWS = {
     "naive": "float32, NCHW, DataLoader + OpenCV",
 }
 _PARTS = ("data", "forward", "backward", "optimizer", "rest")
+RATIOS = {"share_of_cached": "cached", "times_naive": "naive"}
 # What we ask of ours / cached and of ours / naive.
 TARGETS = {"gpu": (0.98, 4.0), "cpu": (0.95, 1.3)}
 
@@ -31,20 +31,6 @@ TARGETS = {"gpu": (0.98, 4.0), "cpu": (0.95, 1.3)}
 def in_process(row: str, recipe: Recipe, steps: int) -> Facts:
     """`bench.steps.measure` in a fresh process."""
     return fresh.run("bench.steps", {"row": row, "recipe": config.to_dict(recipe), "steps": steps})
-
-
-def summarize(found: Mapping[str, Sequence[Facts]]) -> dict[str, Facts]:
-    """Medians over the repeats, the spread of images/s, and the ratios to `cached` and `naive`."""
-    table: dict[str, Facts] = {}
-    for row, repeats in found.items():
-        speeds = [repeat["images_per_second"] for repeat in repeats]
-        table[row] = {key: statistics.median(repeat[key] for repeat in repeats) for key in repeats[0]}
-        table[row]["spread"] = max(speeds) - min(speeds)
-    for facts in table.values():
-        for ratio, row in (("share_of_cached", "cached"), ("times_naive", "naive")):
-            if row in table:
-                facts[ratio] = facts["images_per_second"] / table[row]["images_per_second"]
-    return table
 
 
 def render(table: Mapping[str, Facts]) -> str:
@@ -161,7 +147,7 @@ def command(
     _check_data(parsed)
     count = steps or (100 if device == "gpu" else 30)
     found = fresh.rounds(chosen, partial(in_process, recipe=parsed, steps=count), repeats, "bench.train")
-    table = summarize(found)
+    table = fresh.summarize(found, RATIOS)
     head = (
         f"{parsed.name}: {parsed.net.name}, crop {parsed.augment.crop[1]}x{parsed.augment.crop[0]}, batch "
         f"{parsed.data.batch_size}, {device}, {provenance.versions()[device]}; medians of {repeats} x {count} steps"

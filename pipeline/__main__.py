@@ -4,13 +4,41 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from ingest.errors import UserError, run
+from pipeline.options import bundled
 
 _EPOCH = click.IntRange(0, 2**63 - 1)  # pipeline.plan.MAX_SEED, which is not worth loading numpy for --help
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """What names a stream."""
+
+    folder: str
+    recipe: str | None
+    split: str
+    epoch: int
+    device: str
+    overrides: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CheckOptions(StreamOptions):
+    batches: int
+    world: int
+    as_json: bool
+    against: Path | None
+
+
+@dataclass(frozen=True)
+class ShowOptions(StreamOptions):
+    count: int
+    out: Path
 
 
 def _stream_options(command: Callable[..., int | None]) -> Callable[..., int | None]:
@@ -52,18 +80,8 @@ def main() -> None:
 @click.option(
     "--against", type=click.Path(path_type=Path), help="Compare with an earlier --json: exit code 1 if they differ."
 )
-def check(
-    folder: str,
-    recipe: str | None,
-    split: str,
-    epoch: int,
-    device: str,
-    overrides: tuple[str, ...],
-    batches: int,
-    world: int,
-    as_json: bool,
-    against: Path | None,
-) -> int:
+@bundled(CheckOptions)
+def check(options: CheckOptions) -> int:
     """Print digests of the stream: of an epoch's order, and of its first batches, stage by stage.
 
     The stages are keys, random numbers (draws), geometry (matrices), stored files, images and labels; the first that
@@ -77,11 +95,13 @@ def check(
     from pipeline import check as checking
     from pipeline.config import load
 
+    against = options.against
     earlier = _read_json(against) if against else None
-    stream = load(recipe, overrides)
-    shards = ShardSet(folder, split)
-    found = checking.digest(shards, stream, batches, world=world, epoch=epoch, device=_device(device))
-    click.echo(json.dumps(found, indent=1) if as_json else checking.table(found))
+    stream = load(options.recipe, options.overrides)
+    shards = ShardSet(options.folder, options.split)
+    device, epoch = _device(options.device), options.epoch
+    found = checking.digest(shards, stream, options.batches, world=options.world, epoch=epoch, device=device)
+    click.echo(json.dumps(found, indent=1) if options.as_json else checking.table(found))
     if earlier is None:
         return 0
     differences = checking.compare(found, earlier)
@@ -97,16 +117,8 @@ def check(
 @_stream_options
 @click.option("-n", "count", type=click.IntRange(1), default=12, show_default=True, help="Crops.")
 @click.option("--out", type=click.Path(path_type=Path), default="crops.png", show_default=True, help="The picture.")
-def show(
-    folder: str,
-    recipe: str | None,
-    split: str,
-    epoch: int,
-    device: str,
-    overrides: tuple[str, ...],
-    count: int,
-    out: Path,
-) -> None:
+@bundled(ShowOptions)
+def show(options: ShowOptions) -> None:
     """Draw the first crops of an epoch as the net sees them: image | label | both.
 
     Each with its key, its magnification, angle, flip and blur. Padding, which the net sees in the mean color and
@@ -120,12 +132,13 @@ def show(
     from pipeline import sheet
     from pipeline.config import load
 
+    out = options.out
     pictures.check_name(out, "--out")
     if not out.parent.is_dir():
         raise UserError(f"{out.parent} does not exist: make the folder, or give another --out")
-    stream = load(recipe, overrides)
-    shards = ShardSet(folder, split)
-    found = sheet.crops(shards, stream, count, epoch, _device(device))
+    stream = load(options.recipe, options.overrides)
+    shards = ShardSet(options.folder, options.split)
+    found = sheet.crops(shards, stream, options.count, options.epoch, _device(options.device))
     pictures.save(sheet.sheet(found, shards.manifest), out)
     click.echo(str(out))
 

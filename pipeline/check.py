@@ -9,9 +9,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import platform
 from collections.abc import Iterable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,7 @@ import torch
 
 from ingest.errors import UserError
 from ingest.shards.reader import ShardSet
-from pipeline import geometry, plan
+from pipeline import geometry, plan, versions
 from pipeline.batch import Batch
 from pipeline.config import Stream
 from pipeline.feeding import Feeding
@@ -33,7 +31,6 @@ PARTS = {
     "images": "the images' pixels (decoder, warp or blur)",
     "labels": "the labels' pixels (decoder or warp)",
 }
-_PACKAGES = ("numpy", "torch", "nvidia-dali-cuda120", "opencv-python-headless", "simplejpeg", "deflate")
 
 
 def digest(shards: ShardSet, stream: Stream, batches: int, *, world: int, epoch: int, device: str) -> dict[str, Any]:
@@ -68,7 +65,7 @@ def digest(shards: ShardSet, stream: Stream, batches: int, *, world: int, epoch:
             "fingerprint": _hash(shard.sha256.encode() for shard in facts.shards),
         },
         "recipe": {**dataclasses.asdict(stream), "world": world, "epoch": epoch},
-        "versions": {"python": platform.python_version(), "machine": platform.machine(), **_versions()},
+        "versions": versions.pixels(),
         "order": _hash([order.astype("<i8").tobytes()]),
         "batches": found,
     }
@@ -159,15 +156,6 @@ def _value(section: dict[str, Any], dotted: str) -> Any:
     for part in dotted.split("."):
         section = section[part]
     return section
-
-
-def _versions() -> dict[str, str]:
-    """Of what makes the pixels; what is not installed is left out."""
-    found = {}
-    for name in _PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
 
 
 def _hash(parts: Iterable[bytes]) -> str:

@@ -27,6 +27,8 @@ class Row:
     """What must be installed for it, besides segrail's own dependencies."""
     rgb_only: bool = False
     """Whether it reads image files alone, not the arrays that hold other numbers of channels."""
+    gpu_only: bool = False
+    """Whether it says something only where batches end up on a GPU."""
     augment: dict[str, Any] | None = None
     """What it changes in the augmentations."""
 
@@ -38,6 +40,7 @@ ROWS: dict[str, Row] = {
     "read": Row("read only: the files' bytes", f"{_HERE}.limits", "read"),
     "decode": Row("DALI decode only (the limit)", f"{_HERE}.limits", "decode"),
     "ours": Row("segrail", f"{_HERE}.segrail", "ours"),
+    "ours-cpu": Row("segrail by the CPU, copied to the GPU", f"{_HERE}.segrail", "ours_by_cpu", gpu_only=True),
     "dali": Row("DALI's reader and operators", f"{_HERE}.dali_chain", "dali", rgb_only=True),
     "opencv": Row("torch DataLoader + OpenCV, step by step", f"{_HERE}.stepwise", "opencv", rgb_only=True),
     "torchvision": Row(
@@ -48,7 +51,7 @@ ROWS: dict[str, Row] = {
         for part, neutral in _NOTHING.items()
     },
     "ours-no-augment": Row("segrail, only the crop", f"{_HERE}.segrail", "ours", augment=_NOTHING),
-    # what the other rows do: four source pixels to one of the crop, however much an image shrinks
+    # what the other rows do: four source pixels to one of the crop, however small an image is made
     "ours-no-antialias": Row("segrail, no antialias", f"{_HERE}.segrail", "ours", augment={"antialias": False}),
 }
 DEFAULT = ("read", "decode", "ours", "dali", "opencv", "torchvision")
@@ -63,9 +66,11 @@ def start(name: str, setting: Setting) -> Iterator[int]:
     return run(setting)
 
 
-def obstacle(name: str, channels: int) -> str | None:
-    """Why this row cannot run here on images of so many channels; None: it can."""
+def obstacle(name: str, channels: int, device: str = "cpu") -> str | None:
+    """Why this row cannot run here on images of so many channels, for that device (cpu | gpu); None: it can."""
     row = ROWS[name]
+    if row.gpu_only and device != "gpu":
+        return "it needs --device gpu"
     if row.package and find_spec(row.package) is None:
         return f"{row.package} is not installed (pip install {row.package})"
     if row.rgb_only and channels != 3:

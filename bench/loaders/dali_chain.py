@@ -47,7 +47,9 @@ def dali(setting: Setting) -> Iterator[int]:
 
 def _augmented(encoded: Any, encoded_label: Any, augment: Augment, device: str, fill: list[float]) -> tuple[Any, Any]:
     decoder = "mixed" if device == "gpu" else "cpu"
-    image = fn.decoders.image(encoded, device=decoder, output_type=types.RGB, adjust_orientation=False)
+    image = fn.decoders.image(
+        encoded, device=decoder, output_type=types.RGB, adjust_orientation=False, jpeg_fancy_upsampling=True
+    )
     label = fn.decoders.image(encoded_label, device=decoder, output_type=types.GRAY, adjust_orientation=False)
 
     factor = fn.random.uniform(range=augment.scale)

@@ -59,7 +59,13 @@ def decode(setting: Setting) -> Iterator[int]:
             source=source, num_outputs=2, batch=True, no_copy=True, dtype=types.UINT8, ndim=[1 if files else 3, 1]
         )
         if files:
-            images = fn.decoders.image(images, device=device, output_type=types.RGB, adjust_orientation=False)
+            images = fn.decoders.image(
+                images,
+                device=device,
+                output_type=types.RGB,
+                adjust_orientation=False,
+                jpeg_fancy_upsampling=True,  # as segrail's own graph decodes
+            )
         labels = fn.decoders.image(labels, device=device, output_type=types.GRAY, adjust_orientation=False)
         pipe.set_outputs(images, labels)
     pipe.build()

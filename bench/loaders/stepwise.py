@@ -1,4 +1,4 @@
-"""The predecessor's way: a torch DataLoader whose workers go step by step in float32 with OpenCV."""
+"""As yassouali/pytorch-segmentation does it: a torch DataLoader with workers that go step by step, in float32 OpenCV."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def batches(setting: Setting) -> Iterator[Pair]:
         pin_memory=setting.device == "gpu",
     )
     device = torch.device("cuda", torch.cuda.current_device()) if setting.device == "gpu" else None
-    aside = torch.cuda.Stream(device) if device else None  # the predecessor's DataPrefetcher
+    aside = torch.cuda.Stream(device) if device else None  # as its DataPrefetcher
     while True:
         for images, labels in loader:
             if device and aside:

@@ -6,8 +6,11 @@ from collections.abc import Generator, Iterable
 from contextlib import closing
 from typing import Any
 
+import click
+import torch
+
 from ingest.shards.reader import ShardSet
-from pipeline import geometry
+from pipeline import geometry, versions
 from pipeline.batch import Batch
 from pipeline.config import Stream
 from pipeline.feeding import Feeding
@@ -23,6 +26,7 @@ def crops(shards: ShardSet, requests: Iterable[Request], stream: Stream, feeding
     steps = geometry.most_downsample_steps(shards.sizes_hw, augment)
     made = Crops(augment.crop, mean_color(shards), blur=augment.blur > 0, downsample_steps=steps)
     executor = _executor(feeding, stream.batch_size)
+    warn_of_mismatch(feeding)
 
     def parameters(request: Request) -> tuple[Any, ...]:
         return dali_parameters(request, shards.sizes_hw[request.samples], augment, steps)
@@ -46,6 +50,13 @@ def whole_images(shards: ShardSet, requests: Iterable[Request], batch_size: int,
         for request, found, _ in results:
             labels = outputs.tensor(found[1]).squeeze(3) if shards.labeled else None
             yield Batch(outputs.tensor(found[0]).permute(0, 3, 1, 2), labels, keys_of(shards, request))
+
+
+def warn_of_mismatch(feeding: Feeding) -> None:
+    """Says in a line, on the first rank that uses a GPU, when DALI is built for another CUDA than torch."""
+    line = versions.cuda_mismatch(torch.version.cuda, versions.dali_packages())
+    if line and feeding.gpu is not None and feeding.rank == 0:
+        click.echo(line, err=True)
 
 
 def _encoded(shards: ShardSet) -> bool:

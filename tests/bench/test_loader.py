@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from bench import bounds, fresh, loaders, report, scenes
+from bench import bounds, fresh, loaders, plots, report, scenes
 from bench import loader as bench_loader
 from bench.fresh import RowFailed
 from bench.loader import command
@@ -28,6 +28,7 @@ from ingest.errors import UserError
 from ingest.shards.manifest import load
 from ingest.shards.reader import ShardSet
 from pipeline.augment import Augment
+from pipeline.feeding import available_threads
 from tests.shard_folder import smooth_scene, write_shards
 
 AUGMENT = Augment(crop=(32, 40), base_size=64)
@@ -49,6 +50,21 @@ def test_rows_in_this_process_yield_whole_batches_for_ever(folder: Path) -> None
 def test_rows_with_workers_are_measured(folder: Path, row: str) -> None:
     facts = in_process(row, Setting(str(folder), "train", AUGMENT, 4, 2, "cpu"), 0.2)
     assert facts["images_per_second"] > 0 and facts["cpu_seconds_per_image"] > 0
+
+
+def test_batches_by_the_cpu_end_up_on_the_gpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    import bench.loaders.segrail as segrail
+
+    asked = []
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
+    monkeypatch.setattr(segrail, "TrainLoader", lambda shards, stream, feeding: asked.append(feeding) or [])
+    for row in ("ours", "ours-cpu"):
+        assert not list(loaders.start(row, Setting(str(folder), "train", AUGMENT, 4, 3, "gpu")))
+    gpu = torch.device("cuda", 2)
+    assert [(f.device, f.copy_to, f.threads) for f in asked] == [(gpu, None, 3), (torch.device("cpu"), gpu, 3)]
+    assert loaders.obstacle("ours-cpu", 3, "cpu") and not loaders.obstacle("ours-cpu", 3, "gpu")
 
 
 def test_rows_without_an_augmentation_change_that_one_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,8 +110,12 @@ def speeds(*values: float) -> list[dict[str, float]]:
     return [{"images_per_second": v, "cpu_seconds_per_image": 0.1, "peak_mb": 1.0} for v in values]
 
 
+def summarized(found: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, float]]:
+    return fresh.summarize(found, report.RATIOS)
+
+
 def test_ratios_are_of_medians() -> None:
-    table = report.summarize({"decode": speeds(90, 100, 300), "ours": speeds(50, 60, 40), "opencv": speeds(10, 11, 5)})
+    table = summarized({"decode": speeds(90, 100, 300), "ours": speeds(50, 60, 40), "opencv": speeds(10, 11, 5)})
     assert table["ours"]["share_of_limit"] == pytest.approx(0.5)
     assert table["ours"]["times_opencv"] == pytest.approx(5)
     assert table["ours"]["spread"] == pytest.approx(20)
@@ -107,15 +127,15 @@ def test_ratios_are_of_medians() -> None:
 
 
 def test_what_an_augmentation_costs() -> None:
-    table = report.summarize({"ours": speeds(50), "ours-no-blur": speeds(60)})
+    table = summarized({"ours": speeds(50), "ours-no-blur": speeds(60)})
     table["ours-no-blur"]["cpu_seconds_per_image"] = 0.0988
     assert "blur +1.20" in report.costs(table)
     assert not report.costs({"ours": table["ours"]})
 
 
 def test_noisy_repeats_are_told() -> None:
-    assert fresh.noise(report.summarize({"ours": speeds(100, 99, 90)})) == ""
-    assert "40% apart" in fresh.noise(report.summarize({"decode": speeds(100), "ours": speeds(50, 60, 40)}))
+    assert fresh.noise(summarized({"ours": speeds(100, 99, 90)})) == ""
+    assert "40% apart" in fresh.noise(summarized({"decode": speeds(100), "ours": speeds(50, 60, 40)}))
 
 
 def bound_of(
@@ -192,6 +212,8 @@ def test_the_command_writes_tables_json_and_bars(folder: Path, tmp_path: Path, m
     recipe.write_text(
         "augment: {crop: [32, 40], base_size: 64}\ndata: {batch_size: 2}\ntrain: {steps: 1}\nnet: {name: enet}\n"
     )
+    titles, chart = [], plots._chart
+    monkeypatch.setattr(plots, "_chart", lambda canvas, one, top: (titles.append(one.title), chart(canvas, one, top)))
     out, plot = tmp_path / "out.json", tmp_path / "out.png"
     arguments = [str(folder), "--cfg", str(recipe), "--rows", "all", "--repeats", "2", "--json", str(out)]
     done = CliRunner().invoke(command, [*arguments, "--plot", str(plot)], catch_exceptions=False)
@@ -200,10 +222,12 @@ def test_the_command_writes_tables_json_and_bars(folder: Path, tmp_path: Path, m
     assert "Bounded by" in done.output and "CPU ms an image of each augmentation" in done.output
     found = json.loads(out.read_text())
     (table,) = found["tables"].values()
-    assert set(table["rows"]) == set(ROWS)
-    assert all(len(table["repeats"][row]) == 2 for row in ROWS)
+    rows = set(ROWS) - {"ours-cpu"}
+    assert set(table["rows"]) == rows and "'ours-cpu' is left out: it needs --device gpu" in done.output
+    assert all(len(table["repeats"][row]) == 2 for row in rows)
     assert found["versions"]["torch"]
-    assert Image.open(plot).size[1] > 30 * len(ROWS)
+    assert Image.open(plot).size[1] > 30 * len(rows)
+    assert len(titles) == 1 and f"crop 40x32, batch 2, {available_threads()} thread" in titles[0]
 
 
 def test_without_a_folder_each_size_gets_a_table(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,13 +10,14 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from bench import fresh
 from bench import steps as bench_steps
 from bench import train as bench_train
 from bench.clock import Clock
 from bench.fresh import RowFailed
 from bench.naive import scores
 from bench.steps import measure
-from bench.train import ROWS, best, command, in_process, render, sentence, summarize
+from bench.train import ROWS, best, command, in_process, render, sentence
 from ingest.errors import UserError
 from tests.shard_folder import smooth_scene, write_shards
 from train import config
@@ -130,8 +131,12 @@ def facts(speed: float, wait: float = 0.0, **parts: float) -> dict[str, float]:
     }
 
 
+def summarized(found: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, float]]:
+    return fresh.summarize(found, bench_train.RATIOS)
+
+
 def test_ratios_are_of_medians() -> None:
-    table = summarize(
+    table = summarized(
         {
             "cached": [facts(9), facts(10), facts(30)],
             "ours": [facts(8), facts(9), facts(7)],
@@ -154,7 +159,7 @@ def test_the_fastest_repeats_are_set_side_by_side() -> None:
 
 def test_the_sentence_names_what_bounds_training() -> None:
     def of(speed: float, wait: float, device: str = "cpu", **parts: float) -> str:
-        return sentence(summarize({"cached": [facts(10)], "ours": [facts(speed, wait, **parts)]}), device)
+        return sentence(summarized({"cached": [facts(10)], "ours": [facts(speed, wait, **parts)]}), device)
 
     assert of(9.8, 0.01, backward=0.5).startswith("Bounded by the net: the backward pass, 56% of a step")
     assert of(9.8, 0.01, forward=0.5).startswith("Bounded by the net: the forward pass")
@@ -163,7 +168,7 @@ def test_the_sentence_names_what_bounds_training() -> None:
     assert "0.98 of a cached batch's speed (target 0.95: met)" in of(9.8, 0.0)
     assert "target 0.98: missed" in of(9.7, 0.0, "gpu")
     assert sentence({"cached": facts(10)}, "cpu") == ""
-    noisy = summarize({"cached": [facts(10), facts(5), facts(9)], "ours": [facts(9)]})
+    noisy = summarized({"cached": [facts(10), facts(5), facts(9)], "ours": [facts(9)]})
     assert "target 0.95)" in sentence(noisy, "cpu")  # no verdict on such repeats
 
 

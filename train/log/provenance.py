@@ -5,30 +5,19 @@ from __future__ import annotations
 import platform
 import subprocess
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 
-import torch
+from pipeline.versions import PIXELS, dali_packages, gpu, installed
 
-_PACKAGES = (
-    *("torch", "torchvision", "nvidia-dali-cuda120", "timm", "numpy"),
-    *("opencv-python-headless", "simplejpeg", "deflate", "webdataset"),
-)
+_PACKAGES = ("segrail", "torchvision", "timm", "webdataset", *PIXELS)
 
 
 @cache
 def versions() -> dict[str, str]:
-    """Packages, Python, processor, GPU and the commit of this code, as plain strings."""
-    found = {name: _version(name) for name in ("segrail", *_PACKAGES)}
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    return {**found, "python": platform.python_version(), "cpu": _cpu(), "gpu": gpu, "commit": _commit()}
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
+    """Packages, Python, processor, GPU with its driver and libraries, and the commit of this code, as plain strings."""
+    found = {**dict.fromkeys(_PACKAGES, "not installed"), **installed((*_PACKAGES, *dali_packages()))}
+    machine = {"python": platform.python_version(), "cpu": _cpu(), "gpu": "none", **gpu()}
+    return {**found, **machine, "commit": _commit()}
 
 
 def _cpu() -> str:
