@@ -49,6 +49,8 @@ class DataConfig:
     """Shards shuffled together: fewer at a time suit disks and network file systems; 0: the whole split."""
     on_bad_sample: Literal["error", "skip"] = "error"
     """A training sample whose file is damaged: stop, or count it for nothing (mean color, label 255) and say so."""
+    max_bad_share: float = 0.1
+    """With on_bad_sample=skip: stop when more than this share of the split's samples is damaged, 0..1."""
 
     def __post_init__(self) -> None:
         for key, low, high in (
@@ -60,6 +62,7 @@ class DataConfig:
             ("shuffle_window", 0, 10**9),
         ):
             checks.whole(f"data.{key}", getattr(self, key), low, high)
+        checks.number("data.max_bad_share", self.max_bad_share, "[0, 1]")
 
 
 @dataclass

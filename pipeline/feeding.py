@@ -32,6 +32,8 @@ class Feeding:
     on_bad_sample: OnBad = "error"
     """A training sample whose file is damaged is an error, or becomes mean color and label 255 (and is named in
     `Batch.skipped`): the same on every rank, and nothing that counts in a loss."""
+    max_bad_share: float = 1.0
+    """More damaged samples than this share of the split are an error, also where each is skipped."""
     copy_to: torch.device | None = None
     """The GPU that batches made on the CPU are copied to, see `pipeline/gpu/handover.py`."""
 
@@ -70,6 +72,7 @@ def of_recipe(data: DataConfig, net: torch.device, rank: int = 0, ranks: int = 1
         rank=rank,
         ranks=ranks,
         on_bad_sample=data.on_bad_sample,
+        max_bad_share=data.max_bad_share,
     )
 
 

@@ -19,6 +19,7 @@ from pipeline.augment import blur_sigmas
 from pipeline.batch import Batch
 from pipeline.config import Stream
 from pipeline.cpu import batches as cpu
+from pipeline.damage import Damage
 from pipeline.feeding import Feeding
 from pipeline.gpu import handover
 from pipeline.request import Request
@@ -80,10 +81,11 @@ class TrainLoader:
             batches = cpu.crops(self.shards, self._requests(), self.stream, feeding)
             if feeding.copy_to is not None:
                 batches = handover.copied(batches, feeding.copy_to)
-        cursors = self._cursors()
+        cursors, damage = self._cursors(), Damage(self.shards, feeding.max_bad_share)
         next(cursors)
         with contextlib.closing(batches):
             for batch in batches:
+                damage.add(batch)
                 self.epoch, self.position = next(cursors)
                 yield batch
 

@@ -1,4 +1,4 @@
-"""As yassouali/pytorch-segmentation does it: a torch DataLoader with workers that go step by step, in float32 OpenCV."""
+"""As yassouali/pytorch-segmentation does it: DataLoader workers that go step by step, in float32 OpenCV."""
 
 from __future__ import annotations
 

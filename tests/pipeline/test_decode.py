@@ -19,6 +19,8 @@ from ingest.shards import png
 from ingest.shards.reader import ShardSet
 from pipeline import decode
 from pipeline.augment import Augment
+from pipeline.batch import Batch
+from pipeline.damage import ENOUGH, Damage
 from pipeline.feeding import Feeding, for_split
 from pipeline.gpu import batches as gpu
 from pipeline.gpu import feed
@@ -276,6 +278,36 @@ def test_many_broken_files_leave_the_stream_in_order(tmp_path: Path) -> None:
     dali = gpu.crops(other.shards, other._requests(), other.stream, other.feeding)
     for ours, theirs in zip(itertools.islice(loaders[0], 12), itertools.islice(dali, 12), strict=True):
         assert theirs.keys == ours.keys and set(theirs.skipped) == set(ours.skipped)
+
+
+@pytest.mark.parametrize(("limit", "stops"), [(0.1, True), (0.16, True), (0.17, False), (1.0, False)])
+def test_too_many_damaged_samples_stop_the_run(damaged: Path, limit: float, stops: bool) -> None:
+    """2 of 12 are damaged: within an epoch that is known."""
+    shards = ShardSet(damaged, "train")
+    loader = train_loader(shards, AUGMENT, 3, on_bad_sample="skip", max_bad_share=limit)
+    if not stops:
+        assert sum(len(batch.skipped) for batch in itertools.islice(loader, 8)) == 4
+        return
+    with pytest.raises(UserError, match=rf"2 of the 12 samples of split 'train' .* data.max_bad_share = {limit:g} "):
+        list(itertools.islice(loader, 4))
+    assert loader.epoch == 0
+
+
+def test_of_a_large_split_a_part_is_enough_to_stop(damaged: Path) -> None:
+    class Large(ShardSet):
+        def __len__(self) -> int:
+            return 10**6
+
+    def batch(bad: int) -> Batch:
+        keys = [f"{number}" for number in range(10)]
+        return Batch(torch.empty(0), None, keys, dict.fromkeys(keys[:bad], "broken"))
+
+    few, many = Damage(Large(damaged, "train"), 0.3), Damage(Large(damaged, "train"), 0.3)
+    for _ in range(100):
+        few.add(batch(2))
+    with pytest.raises(UserError, match=rf"{ENOUGH} of the first 100 samples .* allows; the last: 0 \(broken\)"):
+        for _ in range(11):
+            many.add(batch(5))
 
 
 @pytest.mark.parametrize("ext", ["png", "jpg"])

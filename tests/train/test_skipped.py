@@ -44,3 +44,21 @@ def test_skipped_samples_are_told_once_and_counted(damaged: Path, raw_recipe: di
     # 7 steps of 4 over 12 samples: two whole epochs and a third of the next
     assert sum(line.get("skipped_samples", 0) for line in lines if line["kind"] == "train") in (2, 3)
     assert [line["key"] for line in lines if line.get("what") == "skipped"] == ["train-6"]
+
+
+def test_a_run_whose_images_are_all_damaged_stops(damaged: Path, raw_recipe: dict[str, Any]) -> None:
+    """It would train at loss 0 and end well."""
+    for tar in damaged.glob("train-*.tar"):
+        content = bytearray(tar.read_bytes())
+        for number in range(12):
+            start = content.find(f"train-{number}.png\0".encode())
+            if start >= 0:
+                content[start + 612 : start + 712] = bytes(100)
+        tar.write_bytes(content)
+    raw_recipe["data"] |= {"path": str(damaged), "batch_size": 2, "on_bad_sample": "skip"}
+    cfg = damaged.parent / "r.yaml"
+    cfg.write_text(yaml.safe_dump(raw_recipe))
+    run = subprocess.run([sys.executable, "-m", "train", "--cfg", str(cfg)], capture_output=True, text=True)
+    assert run.returncode == 2 and "Traceback" not in run.stderr
+    last = run.stderr.strip().splitlines()[-1]
+    assert "2 of the 12 samples of split 'train'" in last and "data.max_bad_share = 0.1" in last and "verify" in last
