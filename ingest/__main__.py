@@ -137,6 +137,18 @@ def verify(folder: Path, deep: bool) -> None:
     click.echo(f"{folder}: {shards} shards with {samples:,} samples are whole and as ingested")
 
 
+@main.command(short_help="Make a shard folder's records and indexes anew, from its tars.")
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--edited", is_flag=True, help="dataset.json was changed on purpose: take it, and sign it.")
+def reindex(folder: Path, edited: bool) -> None:
+    """Bring a shard folder of an earlier version up to date, or mend its indexes. The tars stay as they are."""
+    from ingest.reindex import reindex as make_anew
+
+    facts = make_anew(folder, edited)
+    samples = sum(split.samples for split in facts.splits.values())
+    click.echo(f"{folder}: {samples:,} samples indexed in schema {facts.schema}; the tars are as they were")
+
+
 @main.command()
 @click.argument("folder", type=_Shards(), metavar="DIR_OR_URL")
 @click.option("--split", default="train", show_default=True)

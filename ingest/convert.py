@@ -18,8 +18,8 @@ from ingest.pixels.decode import image_size
 from ingest.pixels.images import Format
 from ingest.pixels.labels import DrawnLabel, LabelMap, StoredLabel
 from ingest.processes import watch_parent
-from ingest.shards import png
-from ingest.shards.manifest import Skipped
+from ingest.shards import areas, png, rows
+from ingest.shards.manifest import ImageExt, Skipped
 from ingest.sources.archives import Source
 from ingest.sources.raw import Pair
 
@@ -42,13 +42,14 @@ class Converted:
     """A sample ready for the tar, and what was counted while it was decoded."""
 
     image: bytes
-    image_ext: str
+    image_ext: ImageExt
     label: bytes | None
     height: int
     width: int
-    id_pixels: list[int]  # [256]: pixels per train id
     channel_sum: list[int]
     channel_square_sum: list[int]
+    classes: list[tuple[int, int, str]] | None = None  # what the label shows (`ingest.shards.areas`)
+    row_crc32: list[int] | None = None  # of an npy's blocks of rows (`ingest.shards.rows`)
     as_source: bool = False  # the image's bytes are the source file's
 
 
@@ -67,32 +68,33 @@ def _convert_tile(pair: Pair, rules: Rules) -> Converted:
     assert pair.window is not None
     scene = tiling.place(Path(rules.folder), pair.image)
     pixels = rasters.cut(scene, pair.window)
-    label, id_pixels = None, [0] * 256
+    label, shown = None, None
     if pair.label is not None:
         prepared = rasters.cut(tiling.place(Path(rules.folder), pair.label), pair.window)
         ids = rasters.ignore_holes(prepared, scene, pair.window)
-        label, id_pixels = png.encode(ids), labels.count_values(ids).tolist()
+        label, shown = png.encode(ids), areas.to_text(areas.measure(ids))
     height, width, channels = pixels.shape
     if channels == 3:
         data, ext, pixels = images.encode(pixels, rules.images)
     else:
-        data, ext = rasters.encode(pixels), "npy"
-    return Converted(data, ext, label, height, width, id_pixels, *rasters.count(pixels))
+        data, ext = rows.encode(pixels), "npy"
+    sums = rows.block_sums(pixels) if ext == "npy" else None
+    return Converted(data, ext, label, height, width, *rasters.count(pixels), shown, sums)
 
 
 def _convert(pair: Pair, rules: Rules) -> Converted:
     if pair.window is not None:
         return _convert_tile(pair, rules)
-    label, label_hw, id_pixels = None, None, [0] * 256
+    label, label_hw, shown = None, None, None
     data = pair.image.read()
     if pair.label is not None:
         stored = _label(pair.label, data, pair.image.name, rules)
-        label, ids, counts = stored.png, stored.ids, stored.pixels
+        label, ids = stored.png, stored.ids
         label_hw = (ids.shape[0], ids.shape[1])
         if size := images.fit(*label_hw, rules.images.max_side):
             ids = labels.resize(ids, size)
-            label, counts = png.encode(ids), labels.count_values(ids)
-        id_pixels = counts.tolist()
+            label = png.encode(ids)
+        shown = areas.to_text(areas.measure(ids))
     image = images.normalise(data, pair.image.name, label_hw, rules.images)
     return Converted(
         image.data,
@@ -100,9 +102,10 @@ def _convert(pair: Pair, rules: Rules) -> Converted:
         label,
         image.height,
         image.width,
-        id_pixels,
         image.channel_sum,
         image.channel_square_sum,
+        shown,
+        image.row_crc32,
         image.data is data,
     )
 

@@ -40,9 +40,9 @@ class _ImageFormat(click.ParamType[str]):
     name = "format"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        hit = re.fullmatch(r"keep|png|jpeg:(\d+)", value)
+        hit = re.fullmatch(r"keep|png|raw|jpeg:(\d+)", value)
         if not hit or (hit[1] and not 1 <= int(hit[1]) <= 100):
-            self.fail(f"{value!r} is no image format: write keep, png or jpeg:95 (1 to 100)")
+            self.fail(f"{value!r} is no image format: write keep, png, raw or jpeg:95 (1 to 100)")
         return str(value)
 
 
@@ -183,7 +183,7 @@ def ingest_options(command: Callable[..., None]) -> Callable[..., None]:
             type=_ImageFormat(),
             default="keep",
             show_default=True,
-            help="keep: byte for byte where possible; png: all, packed to be read fast; jpeg:Q: all.",
+            help="keep: byte for byte where possible; png: all, packed to be read fast; jpeg:Q: all; raw: as pixels.",
         ),
         click.option("--shard-size", type=_Bytes(), default="256MB", show_default=True, help="Bytes a shard, about."),
         click.option("--workers", type=click.IntRange(1), default=cores, help="Processes.  [default: all cores]"),

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ingest.errors import UserError
-from ingest.shards import manifest, pictures
+from ingest.pixels.decode import decode_image
+from ingest.shards import pictures
 from ingest.shards.manifest import IGNORE, Manifest, Split
 from ingest.shards.pictures import Array, Cell, Entry, Panel
-from ingest.shards.tar import read_samples
+from ingest.shards.reader import ShardSet
 
 _SIDE = 320  # longest side of a picture, pixels
 
@@ -21,16 +19,13 @@ _SIDE = 320  # longest side of a picture, pixels
 def sheet(folder: Path, split: str, count: int) -> Array:
     """The split's first `count` samples (shuffled at ingest, so a fair draw): image, label over it, and a legend.
 
-    uint8 [H, W, 3]. Raises UserError when the split is unknown.
+    uint8 [H, W, 3]. Raises UserError when the split is unknown or one of the samples is damaged.
     """
-    facts = manifest.load(folder)
-    chosen = facts.split(split)
-    samples = [
-        sample for shard in chosen.shards for sample in islice(read_samples(folder / f"{shard.name}.tar"), count)
-    ][:count]
-    cells = [_cell(key, files, facts, chosen.labeled) for key, files in samples]
-    titles = ["image", "label over image"] if chosen.labeled else ["image"]
-    return pictures.contact_sheet(cells, titles, _entries(facts, chosen), _SIDE, enlarge=False)
+    shards = ShardSet(folder, split)
+    cells = [_cell(shards, sample) for sample in range(min(count, len(shards)))]
+    titles = ["image", "label over image"] if shards.labeled else ["image"]
+    entries = _entries(shards.manifest, shards.manifest.split(split))
+    return pictures.contact_sheet(cells, titles, entries, _SIDE, enlarge=False)
 
 
 def _entries(facts: Manifest, split: Split) -> list[Entry]:
@@ -42,21 +37,27 @@ def _entries(facts: Manifest, split: Split) -> list[Entry]:
     return [*classes, pictures.ignored_entry(ignored, ignored + sum(split.class_pixels))]
 
 
-def _cell(key: str, files: dict[str, bytes], facts: Manifest, labeled: bool) -> Cell:
-    image_ext = next(ext for ext in files if ext != "seg.png")
-    image = _pixels(files[image_ext], image_ext)
+def _cell(shards: ShardSet, sample: int) -> Cell:
+    key = shards.keys[sample]
+    data, label = shards.image(sample), shards.label(sample) if shards.labeled else None
+    if kind := shards.damaged(sample, data, label):
+        raise UserError(
+            f"the {kind} of {key} in {shards.shard_of(sample)} is not as it was ingested: see `python -m ingest verify "
+            f"{shards.folder}`"
+        )
+    image = _pixels(data, key)
     panels = [Panel(image)]
-    if labeled:
-        ids = np.asarray(Image.open(io.BytesIO(files["seg.png"])))
+    if label is not None:
+        ids = np.asarray(decode_image(label.tobytes(), f"{key}.seg.png"))
         if ids.shape != image.shape[:2]:
             raise UserError(f"{key}: image and label differ in size: run `python -m ingest verify`")
-        blend = pictures.overlay(image, pictures.colorize(ids, facts.palette, IGNORE), 0.75)
-        panels.append(Panel(blend))
+        colors = pictures.colorize(ids, shards.manifest.palette, IGNORE)
+        panels.append(Panel(pictures.overlay(image, colors, 0.75)))
     return Cell(panels, [key])
 
 
-def _pixels(data: bytes, ext: str) -> Array:
-    """As RGB, uint8 [H, W, 3]."""
-    if ext != "npy":
-        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-    return np.ascontiguousarray(pictures.rgb(np.load(io.BytesIO(data), allow_pickle=False)))
+def _pixels(data: Array, key: str) -> Array:
+    """As RGB, uint8 [H, W, 3], of a file uint8 [bytes] or pixels [H, W, C]."""
+    if data.ndim == 1:
+        return np.asarray(decode_image(data.tobytes(), key).convert("RGB"))
+    return np.ascontiguousarray(pictures.rgb(data))

@@ -8,8 +8,8 @@ import math
 import os
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from ingest.errors import UserError
 from ingest.keys import make_keys
 from ingest.pixels.images import Format
 from ingest.resume import claim, fingerprint, finished
-from ingest.shards import manifest
-from ingest.shards.manifest import IGNORE, Manifest, Sample, Shard, ShardRecord, Skipped, Split
+from ingest.shards import columns_writer, manifest, summary
+from ingest.shards.idx import Member
+from ingest.shards.manifest import Manifest, Sample, ShardRecord, Skipped
 from ingest.shards.tar import TarWriter
 from ingest.sources.raw import Pair, RawDataset
 
@@ -104,8 +105,8 @@ def write(
         try:
             if any(pair.window for pairs in raw.splits.values() for pair in pairs):
                 tiling.prepare((pair for pairs in raw.splits.values() for pair in pairs), partial, raw, workers)
-            records = _write_shards(shards, raw.name, rules, partial, workers)
-            facts = summarise(raw, shards, records, command, options)
+            _write_shards(shards, raw.name, rules, partial, workers)
+            facts = summarise(raw, shards, partial, command, options)
             tiling.remove(partial)
             manifest.save(facts, partial)
         except BaseException as error:
@@ -149,19 +150,17 @@ def _tell(error: BaseException, more: str) -> None:
         error.strerror = f"{error.strerror}; {more}"
 
 
-def _write_shards(shards: list[PlannedShard], name: str, rules: Rules, folder: Path, workers: int) -> list[ShardRecord]:
-    done = [finished(folder, shard.name) for shard in shards]
-    pairs = [s.pair for shard, record in zip(shards, done, strict=True) if not record for s in shard.samples]
+def _write_shards(shards: list[PlannedShard], name: str, rules: Rules, folder: Path, workers: int) -> None:
+    todo = [shard for shard in shards if finished(folder, shard.name) is None]
+    pairs = [sample.pair for shard in todo for sample in shard.samples]
     total = sum(len(shard.samples) for shard in shards)
     converted = convert_all(pairs, rules, max(1, min(workers, len(pairs))))
-    records = []
     with (
         contextlib.closing(converted),
         tqdm(total=total, initial=total - len(pairs), desc=name, unit="img", disable=None) as progress,
     ):
-        for shard, record in zip(shards, done, strict=True):
-            records.append(record or _write_shard(shard, folder, converted, len(rules.classes), progress))
-    return records
+        for shard in todo:
+            _write_shard(shard, folder, converted, len(rules.classes), progress)
 
 
 def _write_shard(
@@ -170,138 +169,96 @@ def _write_shard(
     converted: Iterator[Converted | Skipped],
     num_classes: int,
     progress: tqdm,
-) -> ShardRecord:
+) -> None:
     tar = TarWriter(folder, shard.name)
-    done: list[tuple[Planned, Converted, list[int]]] = []
+    samples, totals = [], _Totals()
     skipped: list[Skipped] = []
     try:
-        for sample in shard.samples:
+        for planned in shard.samples:
             result = next(converted)
             if isinstance(result, Skipped):
                 skipped.append(result)
             else:
-                members = _members(sample.pair, result)
-                tar.add(sample.key, members)
-                done.append((sample, _light(result), [zlib.crc32(data) for _, data in members]))
+                files = _files(planned.pair, result)
+                samples.append(_sample(planned, result, files, tar.add(planned.key, files)))
+                totals.add(result)
             progress.update()
-        if not done:
+        if not samples:
             raise UserError(f"every sample of {shard.name} is broken, the first: {skipped[0].reason}")
         digest = tar.close()
     except BaseException:
         tar.abort()
         raise
-    record = _record(shard.name, done, skipped, tar.size, digest, num_classes)
+    class_pixels, ignored = summary.class_totals(samples, num_classes)
+    record = ShardRecord(
+        shard.name, tar.size, digest, class_pixels, ignored, totals.channels, totals.squares, samples, skipped
+    )
     manifest.save_shard(record, folder)
-    return record
 
 
-def _members(pair: Pair, sample: Converted) -> list[tuple[str, bytes]]:
-    image = [(sample.image_ext, sample.image or pair.image.read())]
+@dataclass
+class _Totals:
+    """A shard's totals over its images, per channel."""
+
+    channels: list[int] = field(default_factory=list)
+    squares: list[int] = field(default_factory=list)
+
+    def add(self, image: Converted) -> None:
+        self.channels = summary.add([self.channels or [0] * len(image.channel_sum), image.channel_sum])
+        self.squares = summary.add([self.squares or [0] * len(image.channel_sum), image.channel_square_sum])
+
+
+def _files(pair: Pair, sample: Converted) -> list[tuple[str, bytes]]:
+    image: list[tuple[str, bytes]] = [(sample.image_ext, sample.image or pair.image.read())]
     return image if sample.label is None else [*image, ("seg.png", sample.label)]
 
 
-def _light(sample: Converted) -> Converted:
-    """The same without the files: what is kept in memory until the shard is closed."""
-    return Converted(**{**vars(sample), "image": b"", "label": None})
-
-
-def _record(
-    name: str,
-    done: list[tuple[Planned, Converted, list[int]]],
-    skipped: list[Skipped],
-    size: int,
-    digest: str,
-    num_classes: int,
-) -> ShardRecord:
-    ids = _add(sample.id_pixels for _, sample, _ in done)
-    return ShardRecord(
-        name=name,
-        bytes=size,
-        sha256=digest,
-        class_pixels=ids[:num_classes],
-        ignored_pixels=ids[IGNORE],
-        channel_sum=_add(sample.channel_sum for _, sample, _ in done),
-        channel_square_sum=_add(sample.channel_square_sum for _, sample, _ in done),
-        samples=[
-            Sample(
-                key=planned.key,
-                image=planned.pair.image.name,
-                label=planned.pair.label.name if planned.pair.label else None,
-                image_ext=result.image_ext,
-                height=result.height,
-                width=result.width,
-                offset=list(planned.pair.window[:2]) if planned.pair.window else None,
-                image_crc32=crcs[0],
-                label_crc32=crcs[1] if len(crcs) > 1 else None,
-            )
-            for planned, result, crcs in done
-        ],
-        skipped=skipped,
+def _sample(planned: Planned, result: Converted, files: list[tuple[str, bytes]], members: list[Member]) -> Sample:
+    """What the shard's record says of a sample."""
+    pair, crcs = planned.pair, [zlib.crc32(data) for _, data in files]
+    return Sample(
+        key=planned.key,
+        image=pair.image.name,
+        label=pair.label.name if pair.label else None,
+        image_ext=result.image_ext,
+        height=result.height,
+        width=result.width,
+        offset=list(pair.window[:2]) if pair.window else None,
+        image_crc32=crcs[0],
+        label_crc32=crcs[1] if pair.label else None,
+        image_at=members[0].at,
+        image_bytes=members[0].bytes,
+        label_at=members[1].at if pair.label else None,
+        label_bytes=members[1].bytes if pair.label else None,
+        row_crc32=result.row_crc32,
+        classes=result.classes,
     )
 
 
-def _add(rows: Iterable[list[int]]) -> list[int]:
-    """Column sums, in Python's exact integers."""
-    return [sum(column) for column in zip(*rows, strict=True)]
-
-
 def summarise(
-    raw: RawDataset,
-    shards: Sequence[PlannedShard],
-    records: Sequence[ShardRecord],
-    command: str,
-    options: dict[str, Any],
+    raw: RawDataset, shards: Sequence[PlannedShard], folder: Path, command: str, options: dict[str, Any]
 ) -> Manifest:
-    """`dataset.json` from the shards' records."""
-    by_split: dict[str, list[ShardRecord]] = {split: [] for split in raw.splits}
-    for shard, record in zip(shards, records, strict=True):
-        by_split[shard.split].append(record)
-    mean, std = _mean_std(by_split[training_split(raw.splits)])
+    """Writes the splits' indexes beside the shards, from their records; returns what dataset.json is to say."""
+    splits = {}
+    mean, std = [0.0], [0.0]
+    for name, pairs in raw.splits.items():
+        names = [shard.name for shard in shards if shard.split == name]
+        records = [manifest.load_shard(folder, one) for one in names]  # a split at a time in memory
+        index = columns_writer.write(folder, name, (columns_writer.of_samples(record.samples) for record in records))
+        sums = [manifest.record_sha256(folder, one) for one in names]
+        labeled = pairs[0].label is not None
+        splits[name] = summary.split(records, sums, index, labeled, raw.skipped.get(name, []))
+        if name == summary.training_split(raw.splits):
+            mean, std = summary.mean_std(records)
     return Manifest(
         name=raw.name,
         classes=list(raw.classes),
         palette=[list(color) for color in raw.palette],
         mean=mean,
         std=std,
-        splits={split: _split(raw, split, mine) for split, mine in by_split.items()},
+        splits=splits,
         command=command,
         options=options,
         channels=len(mean),
+        pixels=raw.pixels.as_dict(),
     )
-
-
-def training_split(splits: dict[str, list[Pair]]) -> str:
-    """The split whose images give mean and std: `train`, else the first `train...`, else the first."""
-    return "train" if "train" in splits else next((s for s in splits if s.startswith("train")), next(iter(splits)))
-
-
-def _split(raw: RawDataset, name: str, records: list[ShardRecord]) -> Split:
-    sizes = [(sample.height, sample.width) for record in records for sample in record.samples]
-    axes = [sorted(axis) for axis in zip(*sizes, strict=True)]
-    return Split(
-        samples=len(sizes),
-        labeled=raw.splits[name][0].label is not None,
-        shards=[Shard(record.name, len(record.samples), record.bytes, record.sha256) for record in records],
-        class_pixels=_add(record.class_pixels for record in records),
-        ignored_pixels=sum(record.ignored_pixels for record in records),
-        image_size={
-            "min": [axis[0] for axis in axes],
-            "median": [axis[(len(axis) - 1) // 2] for axis in axes],
-            "max": [axis[-1] for axis in axes],
-        },
-        skipped=[*raw.skipped.get(name, []), *(one for record in records for one in record.skipped)],
-    )
-
-
-def _mean_std(records: list[ShardRecord]) -> tuple[list[float], list[float]]:
-    """Per channel, 0..1, from integer sums: exact but for the last division."""
-    pixels = sum(sample.height * sample.width for record in records for sample in record.samples)
-    mean, std = [], []
-    for total, squares in zip(
-        _add(record.channel_sum for record in records),
-        _add(record.channel_square_sum for record in records),
-        strict=True,
-    ):
-        mean.append(total / pixels / 255)
-        std.append(math.sqrt(pixels * squares - total * total) / pixels / 255)
-    return mean, std

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import tarfile
 from pathlib import Path
 
@@ -31,8 +32,12 @@ def write_shards(
     num_classes: int = 5,
     per_shard: int = 4,
     ext: str = "png",
+    schema: int = 1,
 ) -> Path:
-    """A dataset of (image uint8 [H, W, 3], label uint8 [H, W] or None) pairs; keys are `<split>-<number>`."""
+    """A dataset of (image uint8 [H, W, 3], label uint8 [H, W] or None) pairs; keys are `<split>-<number>`.
+
+    schema: 1 has no sums, so that what decoders say of damage can be tested; 2 is what ingest writes.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     channels = next(iter(splits.values()))[0][0].shape[2]
     facts = {}
@@ -80,6 +85,43 @@ def write_shards(
         ),
         folder,
     )
+    return as_schema_1(folder) if schema == 1 else reindex(as_schema_1(folder))
+
+
+def reindex(folder: Path) -> Path:
+    """Brings a folder to the present schema."""
+    from ingest.reindex import reindex as make_anew
+
+    make_anew(folder)
+    return folder
+
+
+NEW_IN_2 = {
+    "dataset": {"pixels", "sum"},
+    "split": {"index", "class_images", "class_image_pixels"},
+    "shard": {"record_sha256"},
+    "record": {"sum"},
+    "sample": {"image_at", "image_bytes", "label_at", "label_bytes", "row_crc32", "classes", "geo"},
+}
+
+
+def as_schema_1(folder: Path) -> Path:
+    """Takes from a folder what schema 1 had not: sums, classes per image, columns."""
+
+    def without(facts: dict, kind: str) -> dict:
+        return {key: value for key, value in facts.items() if key not in NEW_IN_2[kind]}
+
+    facts = without(json.loads((folder / "dataset.json").read_text()), "dataset") | {"schema": 1}
+    for name, split in facts["splits"].items():
+        for shard in split["shards"]:
+            path = folder / f"{shard['name']}.json"
+            record = without(json.loads(path.read_text()), "record")
+            record["samples"] = [without(sample, "sample") for sample in record["samples"]]
+            path.write_text(json.dumps(record))
+        shards = [without(shard, "shard") for shard in split["shards"]]
+        facts["splits"][name] = without(split, "split") | {"shards": shards}
+        (folder / f"{name}.index.npz").unlink(missing_ok=True)
+    (folder / "dataset.json").write_text(json.dumps(facts, indent=1))
     return folder
 
 

@@ -14,7 +14,8 @@ from ingest.errors import UserError
 from ingest.pixels.decode import decode_image
 from ingest.pixels.raw import picture
 from ingest.pixels.recipe import to_rgb
-from ingest.shards import png
+from ingest.shards import png, rows
+from ingest.shards.manifest import ImageExt
 
 _ORIENTATION = 0x0112  # EXIF tag
 _BASELINE = (0xC0, 0xC1)  # JPEG start-of-frame markers: baseline, extended sequential; both Huffman-coded
@@ -29,6 +30,11 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_EXTENSIONS: dict[str, ImageExt] = {
+    "jpeg": "jpg",
+    "raw": "npy",
+}  # what `Format.kind` makes of images that are not kept; else png
+_PACK = {"png": png.encode, "npy": rows.encode}
 
 
 @dataclass(frozen=True)
@@ -36,17 +42,19 @@ class Stored:
     """An image as it goes into the shard."""
 
     data: bytes
-    ext: str  # "jpg" or "png"
+    ext: ImageExt
     height: int
     width: int
     channel_sum: list[int]  # of the 8-bit RGB values
     channel_square_sum: list[int]
+    row_crc32: list[int] | None = None  # of an npy (`ingest.shards.rows`)
 
 
 @dataclass(frozen=True)
 class Format:
-    """How images are stored: `keep` as they are where that can be, all as `jpeg` of a quality, or all as `png` that is
-    read fast (`ingest.png`)."""
+    """How images are stored: `keep` as they are where that can be, all as `jpeg` of a quality, all as `png` that is
+    read fast (`ingest.shards.png`), or all as `raw` pixels, of which a crop reads the rows it needs
+    (`ingest.shards.rows`)."""
 
     kind: str = "keep"
     quality: int = 0
@@ -74,7 +82,7 @@ def normalise(data: bytes, name: str, label_hw: tuple[int, int] | None, form: Fo
                 "pair the image with its own label, or resize one of them"
             )
         turned = True
-    ext = "jpg" if image.format == "JPEG" else "png"
+    ext: ImageExt = "jpg" if image.format == "JPEG" else "png"
     scaled = fit(image.height, image.width, form.max_side)
     # Under `png` a PNG is packed anew too: the same pixels, read several times as fast.
     keep = not turned and not scaled and _plain(image, data) and form.kind in ("keep", "jpeg" if ext == "jpg" else "")
@@ -90,13 +98,14 @@ def normalise(data: bytes, name: str, label_hw: tuple[int, int] | None, form: Fo
         if scaled:
             size = (scaled[0], scaled[1]) if turned else (scaled[1], scaled[0])
             image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
-        ext = "jpg" if form.kind == "jpeg" else "png"
-        data = _jpeg(image, form.quality) if ext == "jpg" else png.encode(np.asarray(image))
+        ext = _EXTENSIONS.get(form.kind, "png")
+        data = _jpeg(image, form.quality) if ext == "jpg" else _PACK[ext](np.asarray(image))
         if ext == "jpg":  # what training will see: statistics of the stored pixels, not of the source's
             image = decode_image(data, name)
     counts = np.array(image.histogram(), np.int64).reshape(3, 256)
     sums, squares = channel_sums(counts)
-    return Stored(data, ext, image.height, image.width, sums, squares)
+    row_sums = rows.block_sums(np.asarray(image)) if ext == "npy" else None
+    return Stored(data, ext, image.height, image.width, sums, squares, row_sums)
 
 
 def channel_sums(counts: NDArray[np.int64]) -> tuple[list[int], list[int]]:
@@ -105,11 +114,12 @@ def channel_sums(counts: NDArray[np.int64]) -> tuple[list[int], list[int]]:
     return (counts @ values).tolist(), (counts @ values**2).tolist()
 
 
-def encode(pixels: NDArray[np.uint8], form: Format) -> tuple[bytes, str, NDArray[np.uint8]]:
+def encode(pixels: NDArray[np.uint8], form: Format) -> tuple[bytes, ImageExt, NDArray[np.uint8]]:
     """RGB uint8 [H, W, 3] -> (file, extension, the pixels as they decode from it)."""
     image = Image.fromarray(pixels)
-    if form.kind != "jpeg":
-        return png.encode(pixels), "png", pixels
+    ext = _EXTENSIONS.get(form.kind, "png")
+    if ext != "jpg":
+        return _PACK[ext](pixels), ext, pixels
     data = _jpeg(image, form.quality)
     return data, "jpg", np.asarray(decode_image(data, "tile"))
 

@@ -1,47 +1,65 @@
 """The manifest: what a shard folder says about itself. The contract between ingest and everything downstream.
 
 A shard folder holds, per shard, `<name>.tar` (the samples), `<name>.idx` (DALI's v1.2 index of it) and `<name>.json`
-(this module's `ShardRecord`: one line of facts a sample), and once, written last, `dataset.json` (`Manifest`). A folder
-without `dataset.json` is not a dataset: ingest did not finish.
+(this module's `ShardRecord`: one line of facts a sample); per split `<split>.index.npz` (the same facts in columns, for
+readers: `ingest.shards.columns`); and once, written last, `dataset.json` (`Manifest`). A folder without `dataset.json`
+is not a dataset: ingest did not finish. docs/format.md describes every file.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ingest.errors import UserError, nearest
-from ingest.shards import atomic
+from ingest.shards import atomic, sums
 
-SCHEMA = 1
+SCHEMA = 2  # 1: no sums, no class areas, no columns; still read, `python -m ingest reindex` makes it a 2
 IGNORE = 255  # label value that counts nowhere: not in the loss, not in the metrics
 FILE = "dataset.json"
+_STRICT = ConfigDict(strict=True, extra="forbid")  # a number in quotes or an unknown key is damage
+ImageExt = Literal["jpg", "png", "npy"]
 
 
 @dataclass(frozen=True)
 class Sample:
     """One image (and its label) in a shard."""
 
+    __pydantic_config__ = _STRICT
+
     key: str  # unique in the dataset, [A-Za-z0-9_-], at most 60 characters: the tar member's stem
     image: str  # the source image, relative to the raw dataset's root
-    label: str | None  # the source label, or None in an unlabelled split
-    image_ext: str  # "jpg" or "png", or "npy" (uint8 [H, W, C]) where channels is not 3: the tar member's extension
+    label: str | None  # the source label, or None in an unlabeled split
+    image_ext: ImageExt  # the tar member's extension; npy: pixels uint8 [H, W, C]
     height: int  # of the stored image, pixels
     width: int
     offset: list[int] | None = None  # of a tile in its source image: [y, x], pixels
     image_crc32: int | None = None  # of the stored files: a flipped bit in a JPEG often decodes without complaint
     label_crc32: int | None = None
+    # From schema 2 on; None in schema 1:
+    image_at: int | None = None  # where the stored file's bytes begin in the tar, and how many they are
+    image_bytes: int | None = None
+    label_at: int | None = None  # likewise; None without a label
+    label_bytes: int | None = None
+    row_crc32: list[int] | None = None  # of an npy's blocks of rows (`ingest.shards.pixels`), since crops read a part
+    classes: list[tuple[int, int, str]] | None = None  # what the label shows (`ingest.shards.areas.from_text`)
+    geo: dict[str, Any] | None = None  # of a tile of a georeferenced scene: its CRS and transform
 
 
 @dataclass(frozen=True)
 class Skipped:
     """A source file that was left out, and why."""
+
+    __pydantic_config__ = _STRICT
 
     file: str
     reason: str
@@ -49,7 +67,9 @@ class Skipped:
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """`<name>.json`: everything known of one shard. Sums over samples, so that shards add up to splits."""
+    """`<name>.json`: everything known of one shard. Totals over samples, so that shards add up to splits."""
+
+    __pydantic_config__ = _STRICT
 
     name: str  # "train-000000"
     bytes: int  # of the tar
@@ -60,21 +80,38 @@ class ShardRecord:
     channel_square_sum: list[int]
     samples: list[Sample]
     skipped: list[Skipped] = field(default_factory=list)  # broken ones that were to be in this shard
+    sum: str = field(default="", compare=False)  # of the file itself (`ingest.shards.sums`); "" in schema 1
 
 
 @dataclass(frozen=True)
 class Shard:
     """A shard as `dataset.json` lists it."""
 
+    __pydantic_config__ = _STRICT
+
     name: str
     samples: int
     bytes: int
     sha256: str
+    record_sha256: str = ""  # of `<name>.json`; "" in schema 1
+
+
+@dataclass(frozen=True)
+class IndexFile:
+    """`<split>.index.npz` as `dataset.json` lists it."""
+
+    __pydantic_config__ = _STRICT
+
+    bytes: int
+    sha256: str
+    directory_sha256: str  # of its table of contents, which holds the sum of every column: quickly checked
 
 
 @dataclass(frozen=True)
 class Split:
     """A named part of the dataset."""
+
+    __pydantic_config__ = _STRICT
 
     samples: int
     labeled: bool
@@ -84,11 +121,17 @@ class Split:
     # "min", "median", "max" -> [height, width], each of its own axis, in pixels
     image_size: dict[str, list[int]]
     skipped: list[Skipped] = field(default_factory=list)
+    # From schema 2 on; empty in schema 1:
+    index: IndexFile | None = None
+    class_images: list[int] = field(default_factory=list)  # per class: images that show it
+    class_image_pixels: list[int] = field(default_factory=list)  # per class: all pixels of those images
 
 
 @dataclass(frozen=True)
 class Manifest:
     """`dataset.json`: the task's facts, the splits, and the command that made them."""
+
+    __pydantic_config__ = _STRICT
 
     name: str
     classes: list[str]
@@ -101,6 +144,8 @@ class Manifest:
     channels: int = 3
     ignore: int = IGNORE
     schema: int = SCHEMA
+    pixels: dict[str, Any] | None = None  # what ingest did to raw files (bands, ranges...), for prediction to do alike
+    sum: str = field(default="", compare=False)  # of the file itself (`ingest.shards.sums`); "" in schema 1
 
     @property
     def num_classes(self) -> int:
@@ -113,8 +158,19 @@ class Manifest:
         return self.splits[name]
 
 
-def load(folder: str | os.PathLike[str]) -> Manifest:
-    """Reads `dataset.json`. Raises UserError when the folder is no finished dataset, or of another schema."""
+_MANIFEST, _RECORD = TypeAdapter(Manifest), TypeAdapter(ShardRecord)
+
+
+def index_name(split: str) -> str:
+    """The file of a split's columns."""
+    return f"{split}.index.npz"
+
+
+def load(folder: str | os.PathLike[str], edited: bool = False) -> Manifest:
+    """Reads `dataset.json`. Raises UserError when the folder is no finished dataset, of another schema, or damaged.
+
+    edited: take a file whose sum differs, for it was changed on purpose.
+    """
     path = Path(folder) / FILE
     if not path.is_file():
         what = (
@@ -123,25 +179,31 @@ def load(folder: str | os.PathLike[str]) -> Manifest:
             else "does not exist"
         )
         raise UserError(f"{path.parent} {what}; make shards with `python -m ingest ... --out {path.parent}`")
+    return parse(path.read_bytes(), path, edited)
+
+
+def parse(raw: bytes, path: Path, edited: bool = False) -> Manifest:
+    """The same for the content of a `dataset.json`; `path` is what errors name."""
     try:
-        raw = json.loads(path.read_text())
-        if raw["schema"] != SCHEMA:
-            raise UserError(f"{path} has schema {raw['schema']}, this version reads {SCHEMA}: ingest the dataset again")
-        splits = {
-            name: Split(
-                **{
-                    **split,
-                    "shards": [Shard(**shard) for shard in split["shards"]],
-                    "skipped": [Skipped(**skipped) for skipped in split["skipped"]],
-                }
+        schema = json.loads(raw)["schema"]
+        if schema not in (1, SCHEMA):
+            raise UserError(
+                f"{path} has schema {schema!r}, this version reads 1 and {SCHEMA}: use a newer version, or ingest the "
+                f"dataset again"
             )
-            for name, split in raw.pop("splits").items()
-        }
-        found = Manifest(**raw, splits=splits)
+        holds = sums.holds(raw)
+        if not edited and (holds is False or (holds is None and schema == SCHEMA)):
+            raise UserError(
+                f"{path} is not as ingest wrote it (its sum differs): restore it; if you changed it on purpose, sign "
+                f"it with `python -m ingest reindex {path.parent} --edited`"
+            )
+        found = _MANIFEST.validate_json(raw)
         _check(found)
         return found
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is damaged ({error}): ingest the dataset again") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path} is damaged ({_reason(error)}): restore it, or ingest the dataset again") from error
 
 
 def _check(found: Manifest) -> None:
@@ -150,40 +212,91 @@ def _check(found: Manifest) -> None:
         if len(values) != found.channels or not all(math.isfinite(value) and 0 <= value <= 1 for value in values):
             raise ValueError(f"{name} = {values}: expected {found.channels} numbers in 0..1")
     if len(found.palette) != len(found.classes):
-        raise ValueError(f"{len(found.palette)} colours for {len(found.classes)} classes")
+        raise ValueError(f"{len(found.palette)} colors for {len(found.classes)} classes")
+    for color in found.palette:
+        if len(color) != 3 or not all(0 <= value <= 255 for value in color):
+            raise ValueError(f"color {color}: expected red, green and blue in 0..255")
+    if found.ignore != IGNORE:
+        raise ValueError(f"ignore = {found.ignore}: expected {IGNORE}")
     for name, split in found.splits.items():
-        if split.samples != sum(shard.samples for shard in split.shards):
-            raise ValueError(f"the shards of split {name!r} do not add up to its {split.samples} samples")
+        _check_split(name, split, len(found.classes), found.schema)
+
+
+def _check_split(name: str, split: Split, classes: int, schema: int) -> None:
+    if "/" in name or "\0" in name or not name:
+        raise ValueError(f"split {name!r}: a name without slashes is expected")
+    for number, shard in enumerate(split.shards):
+        # Samples are numbered in this order. A shard twice, out of turn or from elsewhere would not be noticed later.
+        if shard.name != f"{name}-{number:06d}":
+            raise ValueError(f"shard {number} of split {name!r} is {shard.name!r}, expected {name}-{number:06d}")
+        if shard.samples < 1 or shard.bytes < 1:
+            raise ValueError(f"shard {shard.name} has {shard.samples} samples in {shard.bytes} bytes")
+    if split.samples != sum(shard.samples for shard in split.shards):
+        raise ValueError(f"the shards of split {name!r} do not add up to its {split.samples} samples")
+    per_class = [split.class_pixels, *([split.class_images, split.class_image_pixels] if schema > 1 else [])]
+    if split.shards and any(len(counts) != classes for counts in per_class):
+        raise ValueError(f"split {name!r} counts other than {classes} classes")
+    if any(count < 0 for counts in per_class for count in counts) or split.ignored_pixels < 0:
+        raise ValueError(f"split {name!r} counts less than no pixels")
+    if schema > 1 and split.shards and split.index is None:
+        raise ValueError(f"split {name!r} has no index")
 
 
 def save(manifest: Manifest, folder: str | os.PathLike[str]) -> None:
     """Writes `dataset.json` atomically. Call it last: its presence means that the folder is whole."""
-    text = json.dumps(dataclasses.asdict(manifest), indent=1)
-    # A colour or a size on one line: people read this file.
+    raw = dataclasses.asdict(manifest)
+    del raw["sum"]
+    text = json.dumps(raw, indent=1)
+    # A color or a size on one line: people read this file.
     text = re.sub(r"\[\s+([-+\d.e,\s]+?)\s+\]", lambda match: f"[{' '.join(match[1].split())}]", text)
-    atomic.write_text(Path(folder) / FILE, text + "\n")
+    atomic.write_text(Path(folder) / FILE, sums.seal(text))
 
 
 def load_shard(folder: str | os.PathLike[str], name: str) -> ShardRecord:
-    """Reads `<name>.json`."""
+    """Reads `<name>.json`. UserError when it is missing or damaged."""
     path = Path(folder) / f"{name}.json"
     try:
-        raw = json.loads(path.read_text())
-        raw["skipped"] = [Skipped(**skipped) for skipped in raw.get("skipped", [])]
-        record = ShardRecord(**{**raw, "samples": [Sample(**sample) for sample in raw["samples"]]})
+        raw = path.read_bytes()
+        if sums.holds(raw) is False:
+            raise ValueError("its sum differs")
+        record = _RECORD.validate_json(raw)
         for sample in record.samples:
-            if not (type(sample.height) is type(sample.width) is int and min(sample.height, sample.width) > 0):
-                raise ValueError(f"{sample.key} has {sample.height!r} x {sample.width!r} pixels")
+            if min(sample.height, sample.width) < 1:
+                raise ValueError(f"{sample.key} has {sample.height} x {sample.width} pixels")
+        if record.name != name:
+            raise ValueError(f"it is that of {record.name!r}")
         return record
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing: restore it or ingest the dataset again") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is damaged ({error}): ingest the dataset again") from error
+    except (ValueError, IsADirectoryError) as error:
+        raise UserError(f"{path} is damaged ({_reason(error)}): restore it or ingest the dataset again") from error
 
 
 def save_shard(record: ShardRecord, folder: str | os.PathLike[str]) -> None:
     """Writes `<name>.json` atomically, one sample a line. Call it after the tar and its index are on disk."""
     raw = dataclasses.asdict(record)
-    samples = ",\n  ".join(json.dumps(sample) for sample in raw.pop("samples"))
+    del raw["sum"]
+    lines = [
+        json.dumps({key: value for key, value in sample.items() if value is not None or key == "label"})
+        for sample in raw.pop("samples")
+    ]
+    samples = ",\n  ".join(lines)
     head = json.dumps(raw)[:-1]
-    atomic.write_text(Path(folder) / f"{record.name}.json", f'{head}, "samples": [\n  {samples}\n]}}\n')
+    atomic.write_text(Path(folder) / f"{record.name}.json", sums.seal(f'{head}, "samples": [\n  {samples}\n]}}'))
+
+
+def record_sha256(folder: str | os.PathLike[str], name: str) -> str:
+    """Of `<name>.json` as it lies there."""
+    return hashlib.sha256((Path(folder) / f"{name}.json").read_bytes()).hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    """One line: of pydantic's several, the first, with the key it is about."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        value = repr(first["input"])
+        where = ".".join(map(str, first["loc"]))
+        if first["type"] == "missing":
+            return f"{where} is missing"
+        return f"{where}: {first['msg']}, found {value if len(value) < 60 else value[:57] + '...'}"
+    return str(error) or type(error).__name__

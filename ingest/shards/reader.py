@@ -1,106 +1,33 @@
-"""Opens a shard folder and hands out encoded bytes by sample number.
-
-Bytes are read (`pread`), not mapped: where a mapped tar is truncated or its disk fails, the kernel kills the process
-with SIGBUS; a read says so. It costs 20 us more than a mapped file for 110 KB, 190 us for 1.2 MB, 1 to 2% of decoding
-either (docs/performance.md).
-"""
+"""Opens a split of a shard folder and hands out encoded bytes, or pixels, by sample number."""
 
 from __future__ import annotations
 
-import errno
-import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import overload
 
 import deflate
 import numpy as np
 from numpy.typing import NDArray
 
 from ingest.errors import UserError
-from ingest.shards import manifest, remote
+from ingest.shards import columns, columns_writer, idx, manifest, remote, rows
+from ingest.shards.areas import Areas
+from ingest.shards.columns import FORMS, NAMES, Columns, IndexReader
+from ingest.shards.handles import HEADER, Handles, check_size
+from ingest.shards.idx import Member
+from ingest.shards.manifest import IGNORE, Sample, Shard
 
 Bytes = NDArray[np.uint8]
-
-
-_HEADER = 512  # bytes of a tar member's header, before its data
-
-
-@dataclass(frozen=True)
-class _Member:
-    """Where one file's bytes lie: offset and size in the shard's tar."""
-
-    name: str
-    offset: int
-    size: int
-
-
-class _Tar:
-    """An open tar of a known size. The file stays readable when it is deleted or replaced by another."""
-
-    def __init__(self, path: Path, expected: int) -> None:
-        self.path = path
-        try:
-            self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError as error:
-            raise UserError(f"{path} is missing: restore it or ingest the dataset again") from error
-        except OSError as error:
-            if error.errno != errno.EMFILE:
-                raise
-            raise UserError(
-                f"{path}: too many open files; allow more (ulimit -n) or ingest with a larger --shard-size"
-            ) from error
-        actual = os.fstat(self._file).st_size
-        if actual != expected:
-            raise UserError(
-                f"{path} has {actual} bytes, dataset.json says {expected}: "
-                f"the shard is truncated or of another run; copy it again or ingest the dataset again"
-            )
-
-    def __del__(self) -> None:
-        if hasattr(self, "_file"):
-            os.close(self._file)
-
-    def read(self, member: _Member) -> Bytes:
-        """The member's bytes. UserError when they are not there or the header before them names another file."""
-        content = np.empty(_HEADER + member.size, dtype=np.uint8)
-        got = 0
-        try:
-            # Network file systems may give less than is asked for; nothing at all is the end of the file.
-            while got < len(content) and (more := self._read_at(content.data[got:], member.offset - _HEADER + got)):
-                got += more
-        except OSError as error:  # a failing disk; on a network file system also a file that was replaced (ESTALE)
-            raise UserError(
-                f"{member.name} in {self.path} cannot be read ({error.strerror}): check the disk, and see that nothing "
-                f"writes to the shards while they are in use"
-            ) from error
-        if got != len(content):
-            raise UserError(
-                f"{self.path} ends inside {member.name}: it was truncated while in use; "
-                f"copy it again or ingest the dataset again"
-            )
-        # The header costs nothing to check, and catches an index of another tar.
-        if content[: len(member.name) + 1].tobytes() != member.name.encode() + b"\0":
-            raise UserError(
-                f"{self.path.with_suffix('.idx')} does not match {self.path.name} at {member.name!r}: "
-                f"ingest the dataset again"
-            )
-        return content[_HEADER:]
-
-    def _read_at(self, into: memoryview, offset: int) -> int:
-        return os.preadv(self._file, [into], offset)
-
-    def will_need(self, start: int, end: int) -> None:
-        """Tells the system to read bytes start..end soon, and does not wait."""
-        os.posix_fadvise(self._file, start, end - start, os.POSIX_FADV_WILLNEED)
 
 
 class ShardSet:
     """One split of a dataset. Sample numbers run 0..len-1 in the order of the shards.
 
     Raises UserError when the folder is no finished dataset, the split is unknown or empty, a tar is missing or of
-    another size than the manifest says (a truncated tar), or an index does not match its tar; `image` and `label` when
-    a tar was changed since.
+    another size than the manifest says (a truncated tar), or an index is damaged; `image` and `label` when a tar was
+    changed since.
 
     folder: a path, or a URL (`s3://...`), which is staged into the local cache first.
     """
@@ -114,66 +41,59 @@ class ShardSet:
         if not facts.samples:
             raise UserError(f"split {split!r} of {folder} is empty: choose another split or ingest the dataset again")
         self.labeled = facts.labeled
-        self.keys: list[str] = []
-        formats: set[str] = set()
-        self._tars: list[_Tar] = []
-        self._samples: list[tuple[int, _Member, _Member | None]] = []
-        self._crcs: list[tuple[int | None, int | None]] = []
-        sizes: list[tuple[int, int]] = []
-        for number, shard in enumerate(facts.shards):
-            record = manifest.load_shard(folder, shard.name)
-            members = _read_index(self.folder / f"{shard.name}.idx")
-            if len(members) != shard.samples or len(record.samples) != shard.samples:
-                raise UserError(
-                    f"{self.folder / shard.name}.idx lists {len(members)} samples, dataset.json {shard.samples}: "
-                    f"the index does not match; ingest the dataset again"
-                )
-            self._tars.append(_Tar(self.folder / f"{shard.name}.tar", shard.bytes))
-            for sample, files in zip(record.samples, members, strict=True):
-                image = _find(files, f"{sample.key}.{sample.image_ext}", shard)
-                label = _find(files, f"{sample.key}.seg.png", shard) if self.labeled else None
-                self._crcs.append((sample.image_crc32, sample.label_crc32))
-                self._samples.append((number, image, label))
-                self.keys.append(sample.key)
-                sizes.append((sample.height, sample.width))
-                formats.add(sample.image_ext)
-        # How the split's images are stored: jpg | png | npy
-        self.image_formats: frozenset[str] = frozenset(formats)
+        self._tars = Handles([self.folder / f"{one.name}.tar" for one in facts.shards], [s.bytes for s in facts.shards])
+        for path, shard in zip(self._tars.paths, facts.shards, strict=True):
+            check_size(path, _size(path), shard.bytes)
+        self._index: IndexReader | None = None
+        if facts.index is None:
+            self._columns = _read_schema_1(self.folder, facts.shards, self.labeled)
+        else:
+            self._index = IndexReader(self.folder / manifest.index_name(split), facts.index)
+            # The rest is checked when it is asked for: it may be large, and most runs do without.
+            self._index.check(*(name for name in NAMES if name not in columns.CLASS_COLUMNS))
+            self._columns = self._index.columns
+        self._classes_checked = False
         # Samples of each shard: what `plan.windowed_order` wants to know.
         self.counts: list[int] = [shard.samples for shard in facts.shards]
+        self._shard_ends = np.cumsum(self.counts)
+        if len(self._columns) != facts.samples:
+            raise UserError(
+                f"the index of split {split!r} lists {len(self._columns)} samples, dataset.json {facts.samples}: make "
+                f"it anew with `python -m ingest reindex {self.folder}`"
+            )
+        self.keys: Sequence[str] = _Keys(self._columns)
         # int64 [N, 2]: heights and widths of the images, pixels
-        self.sizes_hw: NDArray[np.int64] = np.array(sizes, dtype=np.int64)
-        # int64 [N, 2]: bytes of the images' and the labels' files; 0 for no label
-        self.file_sizes: NDArray[np.int64] = np.array(
-            [(image.size, label.size if label else 0) for _, image, label in self._samples], dtype=np.int64
-        )
+        self.sizes_hw: NDArray[np.int64] = self._columns.size_hw
+        # How the split's images are stored: jpg | png | npy
+        self.image_formats = frozenset(ext for i, ext in enumerate(FORMS) if (self._columns.image_form == i).any())
+        # Whether they are pixels, of which `rows` reads a part, and not JPEG or PNG files.
+        self.raw = "npy" in self.image_formats
 
     def __len__(self) -> int:
-        return len(self._samples)
+        return len(self._columns)
+
+    @property
+    def file_sizes(self) -> NDArray[np.int64]:
+        """int64 [N, 2]: bytes of the images' and the labels' files; 0 for no label."""
+        return np.stack([self._columns.image_bytes, self._columns.label_bytes], axis=1)
 
     def image(self, sample: int) -> Bytes:
-        """The image as stored, in memory of its own.
-
-        Three channels: the JPEG or PNG file, uint8 [bytes]. Any other number: the pixels themselves, uint8 [H, W, C].
-        """
-        shard, image, _ = self._samples[sample]
-        content = self._tars[shard].read(image)
-        if self.manifest.channels == 3:
+        """The image as stored, in memory of its own: the JPEG or PNG file, uint8 [bytes], or, where images are `raw`,
+        the pixels themselves, uint8 [H, W, C]."""
+        content = self._tars[self._shard(sample)].read(self._image(sample))
+        if not self.raw:
             return content
-        # a .npy file of version 1: magic (6), version (2), length of the header (2), header, data
-        data = content[10 + int(content[8]) + 256 * int(content[9]) :]
-        shape = (*self.sizes_hw[sample].tolist(), self.manifest.channels)
-        if content[:8].tobytes() != b"\x93NUMPY\x01\x00" or data.size != np.prod(shape):
+        try:
+            return rows.decode(content, self._shape(sample))
+        except ValueError as error:
             raise UserError(
-                f"{image.name} in {self.shard_of(sample)} is no .npy of shape {list(shape)}: ingest the dataset again"
-            )
-        return data.reshape(shape)
+                f"{self._image(sample).name} in {self.shard_of(sample)} is {error}: ingest the dataset again"
+            ) from error
 
     def label(self, sample: int) -> Bytes:
         """The encoded label (mode-L PNG file), uint8 [bytes], in memory of its own."""
-        shard, _, label = self._samples[sample]
-        assert label is not None, "an unlabelled split has no labels to ask for"
-        return self._tars[shard].read(label)
+        assert self.labeled, "an unlabeled split has no labels to ask for"
+        return self._tars[self._shard(sample)].read(self._label(sample))
 
     def damaged(self, sample: int, image: Bytes, label: Bytes | None = None) -> str | None:
         """Which of the sample's files, "image" or "label", is not the one that was ingested, by its CRC-32.
@@ -181,55 +101,167 @@ class ShardSet:
         image, label: as `image` and `label` gave them. A flipped bit in a JPEG mostly decodes to a picture, of another
         scene. 0.1 ms for 600 kB. None where both are as they were, and in datasets that recorded no sums.
         """
-        shard, member, _ = self._samples[sample]
-        image_crc, label_crc = self._crcs[sample]
-        if self.manifest.channels != 3 and image_crc is not None:
-            image = self._tars[shard].read(member)  # the sum is the file's, its header counted
-        if image_crc is not None and deflate.crc32(image) != image_crc:
-            return "image"
-        if label is not None and label_crc is not None and deflate.crc32(label) != label_crc:
+        if image_crc := int(self._columns.image_crc32[sample]):  # 0: none was recorded
+            if self.raw:
+                image = self._tars[self._shard(sample)].read(self._image(sample))  # the file's sum, its header counted
+            if deflate.crc32(image) != image_crc:
+                return "image"
+        label_crc = int(self._columns.label_crc32[sample])
+        if label is not None and label_crc and deflate.crc32(label) != label_crc:
             return "label"
         return None
+
+    def rows(self, sample: int, first: int, last: int, into: Bytes | None = None) -> tuple[Bytes, int] | None:
+        """Rows first..last-1 of a raw image, and a few around them: (uint8 [h, W, C], the number of the first of them).
+
+        They are checked against the sums of their blocks; None where those differ. Only they are read.
+        into: memory for the rows, uint8 [at least h * W * C]; the result is then a view of it.
+        """
+        height, width, channels = self._shape(sample)
+        first, last = first // rows.BLOCK * rows.BLOCK, min(height, -(-last // rows.BLOCK) * rows.BLOCK)
+        pitch, member = width * channels, self._image(sample)
+        content = np.empty((last - first) * pitch, np.uint8) if into is None else into[: (last - first) * pitch]
+        start = member.at + member.bytes - height * pitch + first * pitch
+        self._tars[self._shard(sample)].read_into(content, start, member.name)
+        begin = int(self._columns.row_end[sample - 1]) if sample else 0
+        sums = self._columns.row_crc32[begin : int(self._columns.row_end[sample])]
+        if len(sums):  # none in schema 1
+            for block, top in enumerate(range(0, last - first, rows.BLOCK), start=first // rows.BLOCK):
+                if deflate.crc32(content[top * pitch : (top + rows.BLOCK) * pitch]) != sums[block]:
+                    return None
+        return content.reshape(last - first, width, channels), first
 
     def will_need(self, samples: Iterable[int]) -> None:
         """Has the system read these samples into its cache, without waiting: call it some batches ahead."""
         for sample in samples:
-            shard, image, label = self._samples[sample]
-            files = [image, label] if label else [image]
-            start = min(file.offset for file in files) - _HEADER
-            self._tars[shard].will_need(start, max(file.offset + file.size for file in files))
+            image, label = self._image(sample), self._label(sample)
+            end = max(image.at + image.bytes, label.at + label.bytes)
+            self._tars[self._shard(sample)].will_need(min(image.at, label.at or image.at) - HEADER, end)
 
     def shard_of(self, sample: int) -> Path:
         """The tar that holds the sample."""
-        return self._tars[self._samples[sample][0]].path
+        return self._tars.paths[self._shard(sample)]
+
+    def areas(self, sample: int) -> Areas:
+        """Which classes the sample's label shows, how many pixels of each, and roughly where, without decoding it."""
+        found = self._classes()
+        begin = int(found.class_end[sample - 1]) if sample else 0
+        part = slice(begin, int(found.class_end[sample]))
+        return Areas(found.class_id[part], found.class_pixels[part], found.class_grid[part])
+
+    def class_pixels_per_sample(self) -> NDArray[np.uint32]:
+        """uint32 [N, K]: pixels of each class in each label. N * K * 4 bytes of memory; UserError in schema 1."""
+        found = self._classes()
+        sample_of = np.repeat(np.arange(len(self)), np.diff(found.class_end, prepend=0))
+        counted = found.class_id != IGNORE
+        counts = np.zeros((len(self), self.manifest.num_classes), np.uint32)
+        counts[sample_of[counted], found.class_id[counted]] = found.class_pixels[counted]
+        return counts
+
+    def samples_with(self, class_id: int) -> NDArray[np.int64]:
+        """int64 [n]: the samples whose label shows that class, ascending. UserError in schema 1."""
+        found = self._classes()
+        return np.searchsorted(found.class_end, np.flatnonzero(found.class_id == class_id), side="right")
+
+    def _classes(self) -> Columns:
+        """The columns, those about classes checked. UserError where there are none."""
+        if self._index is None:
+            raise UserError(
+                f"{self.folder} was ingested before classes were recorded per image: add them with `python -m ingest "
+                f"reindex {self.folder}`, which leaves the tars as they are"
+            )
+        if not self._classes_checked:
+            self._index.check(*columns.CLASS_COLUMNS)
+            self._classes_checked = True
+        return self._columns
+
+    def _shard(self, sample: int) -> int:
+        return int(np.searchsorted(self._shard_ends, sample, side="right"))
+
+    def _image(self, sample: int) -> Member:
+        ext = FORMS[self._columns.image_form[sample]]
+        at, size = self._columns.image_at[sample], self._columns.image_bytes[sample]
+        return Member(f"{self.keys[sample]}.{ext}", int(at), int(size))
+
+    def _label(self, sample: int) -> Member:
+        at, size = self._columns.label_at[sample], self._columns.label_bytes[sample]
+        return Member(f"{self.keys[sample]}.seg.png", int(at), int(size))
+
+    def _shape(self, sample: int) -> tuple[int, int, int]:
+        height, width = self.sizes_hw[sample].tolist()
+        return height, width, self.manifest.channels
 
 
-def _read_index(path: Path) -> list[dict[str, _Member]]:
-    """Reads a DALI v1.2 index: a line a sample, `<ext> <offset> <size> <name>` for each of its files."""
+class _Keys(Sequence[str]):
+    """The samples' keys, each made when it is asked for: ten million strings would take a gigabyte."""
+
+    def __init__(self, found: Columns) -> None:
+        self._ends, self._text = found.key_end, found.key_text
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, sample: int) -> str: ...
+    @overload
+    def __getitem__(self, sample: slice) -> list[str]: ...
+    def __getitem__(self, sample: int | slice) -> str | list[str]:
+        if isinstance(sample, slice):
+            return [self[i] for i in range(*sample.indices(len(self)))]
+        if not -len(self) <= sample < len(self):
+            raise IndexError(f"sample {sample} of {len(self)}")
+        sample = sample % len(self)
+        begin = self._ends[sample - 1] if sample else 0
+        return self._text[begin : self._ends[sample]].tobytes().decode()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    def __hash__(self) -> int:
+        raise TypeError("keys are compared by content, as lists are: they have no hash")
+
+
+def _size(path: Path) -> int:
     try:
-        header, *lines = path.read_text().splitlines()
-        if header.split() != ["v1.2", str(len(lines))]:
-            raise ValueError(f"header {header!r} over {len(lines)} lines")
-        samples = []
-        for line in lines:
-            words = line.split()
-            fields = zip(words[1::4], words[2::4], words[3::4], strict=True)
-            samples.append({name: _Member(name, int(offset), int(size)) for offset, size, name in fields})
-        return samples
+        return path.stat().st_size
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing: restore it or ingest the dataset again") from error
-    except (ValueError, IsADirectoryError) as error:
-        raise UserError(f"{path} is damaged ({error}): ingest the dataset again") from error
 
 
-def _find(files: dict[str, _Member], name: str, shard: manifest.Shard) -> _Member:
+def _read_schema_1(folder: Path, shards: list[Shard], labeled: bool) -> Columns:
+    """Columns from the records and DALI's indexes, of folders that have none."""
+    parts = []
+    for shard in shards:
+        record = manifest.load_shard(folder, shard.name)
+        members = idx.parse(folder / f"{shard.name}.idx")
+        if len(members) != shard.samples or len(record.samples) != shard.samples:
+            raise UserError(
+                f"{folder / shard.name}.idx lists {len(members)} samples, dataset.json {shard.samples}: "
+                f"the index does not match; ingest the dataset again"
+            )
+        pairs = zip(record.samples, members, strict=True)
+        parts.append(columns_writer.of_samples([_placed(sample, files, shard, labeled) for sample, files in pairs]))
+    return columns_writer.joined(parts)
+
+
+def _placed(sample: Sample, files: list[Member], shard: Shard, labeled: bool) -> Sample:
+    """With where its files lie."""
+    by_name = {one.name: one for one in files}
+    image = _find(by_name, f"{sample.key}.{sample.image_ext}", shard)
+    label = _find(by_name, f"{sample.key}.seg.png", shard) if labeled else Member("", 0, 0)
+    return dataclasses.replace(
+        sample, image_at=image.at, image_bytes=image.bytes, label_at=label.at, label_bytes=label.bytes
+    )
+
+
+def _find(files: dict[str, Member], name: str, shard: Shard) -> Member:
     """The member of that name. UserError when the index has none, or places it where the tar has no room for it."""
     if name not in files:
         raise UserError(f"{shard.name}.idx has no {name!r}, {shard.name}.json does: ingest the dataset again")
     member = files[name]
-    if member.offset < _HEADER or member.size < 1 or member.offset + member.size > shard.bytes:
+    if member.at < HEADER or member.bytes < 1 or member.at + member.bytes > shard.bytes:
         raise UserError(
-            f"{shard.name}.idx puts {name!r} at bytes {member.offset}..{member.offset + member.size} of a tar of "
+            f"{shard.name}.idx puts {name!r} at bytes {member.at}..{member.at + member.bytes} of a tar of "
             f"{shard.bytes}: ingest the dataset again"
         )
     return member

@@ -11,7 +11,6 @@ from typing import Any
 
 from ingest.errors import UserError
 from ingest.shards import manifest
-from ingest.shards.manifest import Manifest
 
 CACHE = Path(os.environ.get("SEGRAIL_CACHE", Path.home() / ".cache" / "segrail"))
 
@@ -48,17 +47,18 @@ def stage(url: str, cache_dir: str | os.PathLike[str] = CACHE / "staged", max_by
 def _fetch(system: Any, root: str, url: str, raw: bytes, folder: Path, max_bytes: int) -> None:
     """What of the dataset is not yet in `folder`; `dataset.json` last."""
     (folder / f"{manifest.FILE}.remote").write_bytes(raw)
-    facts = _parse(raw, folder)
+    facts = manifest.parse(raw, folder / manifest.FILE)
     sizes = {f"{shard.name}.tar": shard.bytes for split in facts.splits.values() for shard in split.shards}
-    total = sum(sizes.values())
+    indexes = {manifest.index_name(name): split.index.bytes for name, split in facts.splits.items() if split.index}
+    total = sum(sizes.values()) + sum(indexes.values())
     if total > max_bytes:
         raise UserError(f"{url} holds {total:,} bytes, the cache may hold {max_bytes:,}: allow it more")
     _make_room(folder.parent, folder, max_bytes - total)
-    for name, size in sizes.items():
-        for file in (name, name.replace(".tar", ".idx"), name.replace(".tar", ".json")):
-            local = folder / file
-            if not local.exists() or (file == name and local.stat().st_size != size):
-                _get(system, f"{root}/{file}", local, f"{url}/{file}")
+    small = {name.replace(".tar", ext): None for name in sizes for ext in (".idx", ".json")}
+    for file, size in (sizes | indexes | small).items():
+        local = folder / file
+        if not local.exists() or (size is not None and local.stat().st_size != size):
+            _get(system, f"{root}/{file}", local, f"{url}/{file}")
     (folder / f"{manifest.FILE}.remote").replace(folder / manifest.FILE)  # last: now it is whole
     os.utime(folder)
 
@@ -97,17 +97,6 @@ def _open(url: str) -> tuple[Any, str]:
         raise UserError(f"{url} cannot be opened: {error}") from error
     system.invalidate_cache()
     return system, root.rstrip("/")
-
-
-def _parse(raw: bytes, folder: Path) -> Manifest:
-    """The manifest's own checks, on a copy that is not yet called dataset.json."""
-    check = folder / "check"
-    check.mkdir(exist_ok=True)
-    (check / manifest.FILE).write_bytes(raw)
-    try:
-        return manifest.load(check)
-    finally:
-        shutil.rmtree(check)
 
 
 def _get(system: Any, source: str, local: Path, shown: str) -> None:

@@ -1,4 +1,4 @@
-"""One shard on disk: a USTAR tar, its DALI v1.2 index and its record. Same samples, same bytes."""
+"""One shard on disk: a USTAR tar and its DALI v1.2 index. Same samples, same bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from ingest.errors import UserError
+from ingest.shards import atomic, idx
+from ingest.shards.idx import Member
 
 BLOCK = tarfile.BLOCKSIZE
 
@@ -22,31 +23,33 @@ class TarWriter:
         self.path = folder / f"{name}.tar"
         self.size = 0
         self._digest = hashlib.sha256()
-        self._index: list[str] = []
+        self._samples: list[list[Member]] = []
         self._file: BinaryIO = open(self.path, "wb")  # noqa: SIM115  closed by close()
 
-    def add(self, key: str, files: list[tuple[str, bytes]]) -> None:
-        """Appends one sample: its (extension, bytes) files."""
-        components = []
+    def add(self, key: str, files: list[tuple[str, bytes]]) -> list[Member]:
+        """Appends one sample, its (extension, bytes) files. Returns where they lie."""
+        members = []
         for ext, data in files:
             info = tarfile.TarInfo(f"{key}.{ext}")
             info.size, info.mode = len(data), 0o644
             self._write(info.tobuf(tarfile.USTAR_FORMAT))
-            components.append(f"{ext} {self.size} {len(data)} {info.name}")
+            members.append(Member(info.name, self.size, len(data)))
             self._write(data)
             self._write(b"\0" * (-len(data) % BLOCK))
-        self._index.append(" ".join(components))
+        self._samples.append(members)
+        return members
 
     def close(self) -> str:
         """Finishes tar and index on disk; returns the tar's sha256."""
         self._write(b"\0" * (2 * BLOCK))
         self._write(b"\0" * (-self.size % tarfile.RECORDSIZE))
-        _sync(self._file, self.path)
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
         self._file.close()
-        index = self.path.with_suffix(".idx")
-        with open(index, "wb") as file:
-            file.write("\n".join([f"v1.2 {len(self._index)}", *self._index, ""]).encode())
-            _sync(file, index)
+        atomic.write_text(self.path.with_suffix(".idx"), idx.text(self._samples))
         return self._digest.hexdigest()
 
     def abort(self) -> None:
@@ -64,45 +67,12 @@ class TarWriter:
         self.size += len(data)
 
 
-def _sync(file: BinaryIO, path: Path) -> None:
-    try:
-        file.flush()
-        os.fsync(file.fileno())
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-
-
-def index_of(path: Path) -> str:
-    """The v1.2 index of a tar on disk: a line a sample of `<ext> <offset> <size> <name>` for each of its files."""
-    lines: list[list[str]] = []
-    last = None
-    try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                key, _, ext = member.name.partition(".")
-                if key != last:
-                    lines.append([])
-                    last = key
-                lines[-1].append(f"{ext} {member.offset_data} {member.size} {member.name}")
-    except tarfile.TarError as error:
-        raise UserError(f"{path} is not a whole tar ({error}): ingest the dataset again") from error
-    return "\n".join([f"v1.2 {len(lines)}", *(" ".join(line) for line in lines), ""])
-
-
 def read_samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """(key, {extension: bytes}) of each sample, in order, by the tar's index."""
-    index = path.with_suffix(".idx")
-    try:
-        lines = index.read_text().splitlines()[1:]
+    """(key, {extension: bytes}) of each sample, in order, by the tar alone. UserError when it is no whole tar."""
+    for members in idx.of_tar(path):
         with open(path, "rb") as tar:
-            for line in lines:
-                words = line.split()
-                files = {}
-                for ext, offset, size in zip(words[0::4], words[1::4], words[2::4], strict=True):
-                    tar.seek(int(offset))
-                    files[ext] = tar.read(int(size))
-                yield words[3].partition(".")[0], files
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename} is missing: restore it or ingest the dataset again") from error
-    except (ValueError, IndexError) as error:
-        raise UserError(f"{index} is damaged ({error}): ingest the dataset again") from error
+            files = {}
+            for member in members:
+                tar.seek(member.at)
+                files[member.ext] = tar.read(member.bytes)
+        yield members[0].key, files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 from ingest import stats, writer
 from ingest.datasets.folder import find, load_spec
 from ingest.errors import UserError
+from ingest.reindex import reindex
 from ingest.shards import manifest
 from ingest.show import sheet
 from ingest.verify import verify
@@ -51,8 +53,13 @@ def test_damage_is_named(shards: Path, damage, words: str):
 
 
 def test_deep_counts_again(shards: Path):
-    path = shards / "train-000000.json"
-    path.write_text(path.read_text().replace('"channel_sum": [', '"channel_sum": [1'))
+    """What sums cannot tell: a record that says otherwise than the pixels, all its sums in order."""
+    record = manifest.load_shard(shards, "train-000000")
+    changed = dataclasses.replace(record, channel_sum=[record.channel_sum[0] + 1, *record.channel_sum[1:]])
+    manifest.save_shard(changed, shards)
+    with pytest.raises(UserError, match=r"train-000000\.json is not the file that was ingested"):
+        verify(shards)
+    reindex(shards)
     verify(shards)
     with pytest.raises(UserError, match="channel sums"):
         verify(shards, deep=True)

@@ -19,6 +19,7 @@ from PIL import Image
 from ingest import writer
 from ingest.datasets.folder import find, load_spec
 from ingest.errors import UserError
+from ingest.shards import idx
 from ingest.shards import tar as shard
 from ingest.shards.manifest import load
 from ingest.sources.raw import RawDataset
@@ -134,7 +135,7 @@ def test_index_is_that_of_wds2idx(raw: Path, tmp_path: Path):
     tar = tmp_path / "out" / "train-000000.tar"
     with wds2idx.IndexCreator(str(tar), str(tmp_path / "theirs.idx"), verbose=False) as creator:
         creator.create_index()
-    assert (tmp_path / "theirs.idx").read_text() == tar.with_suffix(".idx").read_text() == shard.index_of(tar)
+    assert (tmp_path / "theirs.idx").read_text() == tar.with_suffix(".idx").read_text() == idx.text(idx.of_tar(tar))
 
 
 def test_webdataset_reads_the_same(raw: Path, tmp_path: Path):

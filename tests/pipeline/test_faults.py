@@ -161,7 +161,7 @@ def test_an_index_of_another_tar_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize("shift", [512, -512, 1])
 def test_offsets_that_are_off_are_refused(folder: Path, shift: int) -> None:
     rewrite(folder, lambda offset, size: (offset + shift, size))
-    with pytest.raises(UserError, match=r"train-000000\.idx (does not match train-000000\.tar|puts 'train-)"):
+    with pytest.raises(UserError, match=r"train-000000\.(tar has another file than 'train-|idx puts 'train-)"):
         shards = ShardSet(folder, "train")
         shards.image(2)
 
@@ -206,10 +206,10 @@ def test_a_folder_in_an_indexs_place_is_named(folder: Path) -> None:
     [
         ("mean", [float("nan")] * 3, "mean = .*expected 3 numbers in 0..1"),
         ("mean", [0.5], "expected 3 numbers"),
-        ("mean", None, "NoneType"),
+        ("mean", None, "mean: .* found None"),
         ("std", [0.1, 0.1, 7.0], "std = .*expected 3 numbers in 0..1"),
         ("palette", [[1, 2, 3]], "1 colou?rs for 5 classes"),
-        ("splits", {"train": {"samples": 1}}, "shards"),
+        ("splits", {"train": {"samples": 1}}, r"splits\.train\.labeled is missing"),
     ],
 )
 def test_a_damaged_manifest_is_named(folder: Path, key: str, value: object, message: str) -> None:
@@ -232,7 +232,8 @@ def test_sizes_that_are_none_are_refused(folder: Path, height: object) -> None:
     record = json.loads(path.read_text())
     record["samples"][1]["height"] = height
     path.write_text(json.dumps(record))
-    with pytest.raises(UserError, match=r"train-000000\.json is damaged \(train-1 has .* pixels\)"):
+    expected = r"train-000000\.json is damaged \((train-1 has .* pixels|samples\.1\.height: .*)\)"
+    with pytest.raises(UserError, match=expected):
         ShardSet(folder, "train")
     path.write_text("[]")
     with pytest.raises(UserError, match=r"train-000000\.json is damaged"):

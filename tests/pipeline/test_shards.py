@@ -52,6 +52,9 @@ def test_files_are_closed_with_the_set(folder: Path) -> None:
         return sum(os.path.exists(link) and str(folder) in os.readlink(link) for link in links)
 
     shards = ShardSet(folder, "train")
+    assert open_tars() == 0  # each is opened when it is first read
+    for sample in range(COUNT):
+        shards.image(sample)
     assert open_tars() == 3
     del shards
     gc.collect()
@@ -66,6 +69,7 @@ def test_files_are_closed_with_the_set(folder: Path) -> None:
 def test_a_tar_truncated_in_use_is_an_error_and_not_the_end_of_the_process(folder: Path) -> None:
     shards = ShardSet(folder, "train")
     tar = folder / "train-000001.tar"
+    shards.image(4)  # opens the tar
     os.truncate(tar, 2000)
     assert shards.image(0).size  # other shards are as they were
     with pytest.raises(UserError, match=r"train-000001\.tar ends inside train-7\.png: it was truncated while in use"):
@@ -79,6 +83,7 @@ def test_a_tar_truncated_in_use_is_an_error_and_not_the_end_of_the_process(folde
 
 def test_skipping_does_not_hide_a_truncated_tar(folder: Path) -> None:
     shards = ShardSet(folder, "train")
+    shards.image(4)  # opens the tar
     os.truncate(folder / "train-000001.tar", 2000)
     loader = train_loader(shards, Augment(crop=(32, 32), base_size=48), 5, on_bad_sample="skip")
     with pytest.raises(UserError, match="truncated while in use"):
@@ -90,7 +95,7 @@ def test_a_tar_rewritten_in_place_is_noticed(folder: Path) -> None:
     other = (folder / "train-000000.tar").read_bytes()
     with open(folder / "train-000001.tar", "r+b") as tar:  # the same file, other content
         tar.write(other)
-    with pytest.raises(UserError, match=r"train-000001\.idx does not match train-000001\.tar at 'train-4\.png'"):
+    with pytest.raises(UserError, match=r"train-000001\.tar has another file than 'train-4\.png' where its index says"):
         shards.image(4)
 
 
@@ -122,9 +127,37 @@ def test_too_many_shards_for_the_limit_of_open_files(folder: Path, monkeypatch: 
     def fail(*_: object) -> int:
         raise OSError(24, "Too many open files")
 
+    shards = ShardSet(folder, "train")
     monkeypatch.setattr(os, "open", fail)
     with pytest.raises(UserError, match=r"too many open files; allow more \(ulimit -n\)"):
-        ShardSet(folder, "train")
+        shards.image(0)
+
+
+def test_tars_that_are_not_needed_make_room_when_the_limit_is_reached(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = ShardSet(folder, "train")
+    expected = [shards.image(sample).tobytes() for sample in range(COUNT)]
+    del shards
+    gc.collect()
+    shards, real, opened = ShardSet(folder, "train"), os.open, []
+
+    def one_at_a_time(*words: object, **options: object) -> int:
+        opened[:] = [link for link in opened if os.path.exists(f"/proc/self/fd/{link}")]
+        if opened:
+            raise OSError(24, "Too many open files")
+        opened.append(real(*words, **options))  # type: ignore[arg-type]
+        return opened[-1]
+
+    monkeypatch.setattr(os, "open", one_at_a_time)
+    assert [shards.image(sample).tobytes() for sample in range(COUNT)] == expected
+
+
+def test_a_tar_that_was_truncated_before_it_was_opened_is_named(folder: Path) -> None:
+    shards = ShardSet(folder, "train")
+    os.truncate(folder / "train-000001.tar", 2000)
+    with pytest.raises(UserError, match=r"train-000001\.tar has 2000 bytes, dataset\.json says"):
+        shards.image(7)
 
 
 def test_asking_ahead_changes_nothing(folder: Path) -> None:
