@@ -40,7 +40,7 @@ def test_a_drawn_label_is_stored_and_counted(tmp_path: Path) -> None:
     assert isinstance(done, Converted) and done.label is not None
     ids = np.asarray(Image.open(io.BytesIO(done.label)))
     np.testing.assert_array_equal(ids, Left().ids(6, 8))
-    assert done.id_pixels[:3] == [24, 24, 0]
+    assert [entry[:2] for entry in done.classes or []] == [(0, 24), (1, 24)]
     with pytest.raises(UserError, match=r"one\.png is 8x6, its label 9x6"):
         convert(Pair(source, Left(hw=(6, 9))), rules)
 
