@@ -129,12 +129,14 @@ def cocostuff(common: Common, version: str | None, classes: str) -> None:
 @click.option("--deep", is_flag=True, help="Decode every sample again too, and count its pixels.")
 def verify(folder: Path, deep: bool) -> None:
     """Check every byte of a shard folder against its dataset.json."""
+    from ingest.report import counted
     from ingest.verify import verify as check
 
     facts = check(folder, deep)
     shards = sum(len(split.shards) for split in facts.splits.values())
     samples = sum(split.samples for split in facts.splits.values())
-    click.echo(f"{folder}: {shards} shards with {samples:,} samples are whole and as ingested")
+    are = "is" if shards == 1 else "are"
+    click.echo(f"{folder}: {counted(shards, 'shard')} with {counted(samples, 'sample')} {are} whole and as ingested")
 
 
 @main.command(short_help="Make a shard folder's records and indexes anew, from its tars.")

@@ -146,7 +146,10 @@ class Common:
             click.echo(json.dumps(report.as_dict(facts, raw.expected, out), indent=1))
         else:
             click.echo(report.summary(facts, raw.expected))
-            click.echo(f"{out}: {facts.num_classes} classes; look: python -m ingest show {out} --out sheet.png")
+            click.echo(
+                f"{out}: {report.counted(facts.num_classes, 'class')}; "
+                f"look: python -m ingest show {out} --out sheet.png"
+            )
 
     def _look(self, raw: RawDataset) -> None:
         """Says what was concluded from the files; refuses what would train nothing."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ingest.errors import one_line
 from ingest.shards.manifest import Manifest, Split
 from ingest.sources.raw import RawDataset
 from ingest.writer import PlannedShard
@@ -25,15 +26,18 @@ def summary(facts: Manifest, expected: Mapping[str, int]) -> str:
                 human_bytes(sum(shard.bytes for shard in split.shards)),
                 f"{split.samples:,}" if split.labeled else "none",
                 f"{seen} of {facts.num_classes}" if split.labeled else "-",
-                f"{100 * split.ignored_pixels / labeled:.1f}%" if labeled else "-",
+                share(split.ignored_pixels, labeled),
                 str(len(split.skipped)),
             ]
         )
         if name in expected and expected[name] != split.samples:
             difference = split.samples - expected[name]
             notes.append(
-                f"warning: {name} has {split.samples:,} samples, officially {expected[name]:,} ({difference:+,})"
+                f"warning: {name} has {counted(split.samples, 'sample')}, officially {expected[name]:,} "
+                f"({difference:+,})"
             )
+        if split.skipped:
+            notes.append(_skipped(name, split))
         if split.labeled and seen < facts.num_classes:
             missing = [cls for cls, pixels in zip(facts.classes, split.class_pixels, strict=True) if not pixels]
             notes.append(f"note: {name} never shows {_some(missing)}")
@@ -43,6 +47,26 @@ def summary(facts: Manifest, expected: Mapping[str, int]) -> str:
             "to be read in a fifth of the time; jpeg:95 takes a quarter of the room too"
         )
     return "\n".join([table(rows), *notes])
+
+
+def _skipped(name: str, split: Split) -> str:
+    """What --skip-bad left out of a split: the first few with their reasons; all of them are in dataset.json."""
+    shown = "; ".join(f"{one.file} ({one.reason})" for one in split.skipped[:3])
+    more = f"; {len(split.skipped) - 3:,} more, listed in dataset.json" if len(split.skipped) > 3 else ""
+    return one_line(f"warning: {counted(len(split.skipped), 'file')} of {name} left out: {shown}{more}")
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 sample`, `2,000 samples`."""
+    return f"{count:,} {noun}{'' if count == 1 else 'es' if noun.endswith('s') else 's'}"
+
+
+def share(part: float, whole: float) -> str:
+    """A share in percent: `-` for none, `<0.1%` for a trace."""
+    if not part or not whole:
+        return "-"
+    percent = 100 * part / whole
+    return "<0.1%" if percent < 0.1 else f"{percent:.1f}%"
 
 
 def _large_pngs(split: Split) -> bool:

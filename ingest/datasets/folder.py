@@ -78,8 +78,8 @@ def _shared(pairs: Mapping[str, Sequence[Pair]]) -> list[str]:
             if both:
                 first = splits[one][both[0]]
                 notes.append(
-                    f"warning: {len(both)} images are in {one} and in {other} (such as {first}): scores on images that "
-                    "a net was trained on say nothing; mend the globs, lists or shares of the spec's splits"
+                    f"warning: {len(both)} {'image is' if len(both) == 1 else 'images are'} in {one} and in {other} "
+                    f"(such as {first}): scores on images that a net was trained on say nothing; mend the spec's splits"
                 )
     return notes
 

@@ -55,7 +55,9 @@ def picture(data: bytes, name: str) -> Image.Image:
     """A picture that needs no recipe, decoded. UserError where it does need one: more bands than a picture has."""
     if is_tiff(data):
         found = tiff.facts_of(data, name)
-        if not found.by_pillow and (found.bands not in (1, 3) or (found.bands == 3 and found.dtype != "uint8")):
+        if found.by_pillow:
+            return decode_image(data, name)
+        if found.bands not in (1, 3) or (found.bands == 3 and found.dtype != "uint8"):
             depth = "" if found.dtype == "uint8" else ", and say what becomes 0..255 with `range` or `percentiles`"
             raise UserError(
                 f"{name} has {found.bands} bands of {found.dtype}: choose three, or all, with `bands: [1, 2, 3]` in "

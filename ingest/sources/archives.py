@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 import zipfile
 import zlib
@@ -14,6 +15,8 @@ from ingest.errors import UserError
 _SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _KEPT = (".mat", ".txt", ".png")  # of a compressed tar, which has no random access: labels and lists, held in memory
 _KEPT_BYTES = 1 << 30
+_UNPACKED = 64 << 20  # bytes that a compressed tar may unpack to whatever its own size
+_RATIO = 200  # beyond that: bytes a byte of archive. Masks are compressed already; more than this is made to do harm
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ class Source:
         file.seek(int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little"), 1)
         data = file.read(self.packed)
         try:
-            data = zlib.decompress(data, -15) if self.method == zipfile.ZIP_DEFLATED else data
+            if self.method == zipfile.ZIP_DEFLATED:  # no further than the size that the archive lists
+                data = zlib.decompressobj(-15).decompress(data, self.size + 1)
         except zlib.error as error:
             raise UserError(f"{self.name} is damaged ({error}): download {self.path} again") from error
         if zlib.crc32(data) != self.crc:
@@ -109,9 +113,16 @@ def _tar_members(path: str, name: str) -> Iterator[Source]:
 
 
 def _packed_tar_members(path: str, name: str) -> Iterator[Source]:
-    kept = 0
+    kept = total = 0
+    most = max(_UNPACKED, _RATIO * os.path.getsize(path))
     with tarfile.open(path, "r|*") as held:
         for info in held:
+            total += info.size
+            if total > most:  # before it is read
+                raise UserError(
+                    f"{path} unpacks to over {most:,} bytes, {_RATIO} times its own size: it is damaged or made to do "
+                    "harm; fetch it again, or unpack it yourself"
+                )
             if not info.isfile() or not info.name.lower().endswith(_KEPT):
                 continue
             kept += info.size

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.report import summary
+from ingest.report import counted, share, summary
 from ingest.shards import manifest
 from tests.shard_folder import smooth_scene, write_shards
 
@@ -25,3 +25,27 @@ def test_large_pngs_as_published_get_advice(
     split = dataclasses.replace(split, shards=[shard], image_size={"median": [side, side]})
     facts = dataclasses.replace(facts, splits={"train": split}, options={"image_format": image_format})
     assert ("--image-format png" in summary(facts, {})) == told
+
+
+def test_what_was_left_out_is_named(raw: Path, tmp_path: Path, ingest) -> None:
+    for number in range(5):
+        (raw / f"img/train/scene_0{number}.jpg").write_bytes(b"junk")
+    out = tmp_path / "out"
+    result = ingest("folder", raw, "--spec", raw / "dataset.yaml", "--out", out, "--skip-bad")
+    assert result.returncode == 0, result.stderr
+    line = next(line for line in result.stdout.splitlines() if "left out" in line)
+    assert line.startswith("warning: 5 files of train left out: img/train/scene_0") and "not an image" in line
+    assert line.count("img/train/") == 2 * 3 and line.endswith("2 more, listed in dataset.json")
+    said = ingest("verify", out).stdout
+    assert "2 shards with 9 samples are whole" in said
+
+
+def test_counts_and_shares() -> None:
+    assert [counted(1, "shard"), counted(2, "shard"), counted(3000, "class")] == [
+        "1 shard",
+        "2 shards",
+        "3,000 classes",
+    ]
+    assert [share(0, 9), share(1, 0), share(1, 10000), share(1, 1000), share(1, 3)] == [
+        "-", "-", "<0.1%", "0.1%", "33.3%",
+    ]  # fmt: skip

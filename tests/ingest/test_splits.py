@@ -98,7 +98,7 @@ def test_the_same_image_in_two_splits_is_told(raw: Path, tmp_path: Path, ingest)
     out = tmp_path / "out"
     result = ingest("folder", raw, "--spec", raw / "dataset.yaml", "--out", out)
     assert result.returncode == 0
-    assert "warning: 1 images are in train and in val (such as img/train/scene_02.jpg)" in result.stderr
+    assert "warning: 1 image is in train and in val (such as img/train/scene_02.jpg)" in result.stderr
     text = (raw / "dataset.yaml").read_text().replace("img/val", "img/train").replace("lbl/val", "lbl/train")
     (raw / "dataset.yaml").write_text(text)
     result = ingest("folder", raw, "--spec", raw / "dataset.yaml", "--out", out, "--dry-run")
