@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -72,9 +71,6 @@ def command(
     python -m train convert config.json --out my.yaml      a recipe from a pytorch-segmentation config
     python -m train.evaluate | train.predict | train.export
     """
-    # OpenMP's threads would spin for milliseconds between two kernels, on the very cores that make the next batch: ENet
-    # and its data took 123 ms of CPU time an image, and take 115. To be set before torch brings OpenMP in.
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     from train import config
 
     if twin and not dry_run:

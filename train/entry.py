@@ -1,7 +1,8 @@
-"""Where the commands that run under torchrun begin and end."""
+"""Where the commands that run nets begin and end. To be imported before torch."""
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import NoReturn
 
@@ -9,6 +10,10 @@ import click
 
 from ingest import errors
 from train import torchrun
+
+# OpenMP's threads spin between two kernels, on the very cores that make the next batch; and where another program has
+# one of these, all threads wait for that one in every kernel. To be set before torch brings OpenMP in.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def run(command: click.Command, prog_name: str) -> NoReturn:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
+import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,7 @@ from train.log.tracking import Tracker
 from train.log.window import Window
 from train.losses import SegmentationLoss
 from train.optim import optimizers, schedules
-from train.optim.ema import Ema, learnt
+from train.optim.ema import Ema, averaged_state
 
 _NEW_NAME = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
 _OWN_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _NEW_NAME else "broadcast_buffers": False}
@@ -110,6 +112,8 @@ class Run:
         forward = self.ddp or self.net
         self.forward = torch.compile(forward) if train.compile else forward
         self._stop: int | None = None
+        self._stop_asked = 0.0
+        self._doing = "this step"
         self._saved = True
 
     @property
@@ -174,6 +178,7 @@ class Run:
                 self._save(tracker, unjudged=validates)
             if validates:
                 last = self._judge(tracker)
+                stops = world.any(self._stop is not None)
             if saves:
                 window.restart()
             if stops and not self.done:
@@ -274,13 +279,16 @@ class Run:
 
         Every rank finds the same: parameters are equal, and so are statistics once they were broadcast.
         """
-        if not bool(torch.nn.utils.get_total_norm(learnt(self.net).values(), math.inf).isfinite()):
+        values = [value.detach() for value in averaged_state(self.net).values()]
+        if not bool(torch.nn.utils.get_total_norm(values, math.inf).isfinite()):
             raise UserError(f"the weights are not finite after step {self.step}: {self.saver.last_good()}; {_CALMER}")
 
     def _judge(self, tracker: Tracker) -> Evaluation:
         """Validates the weights of this step, and saves what comes of it."""
+        self._doing = f"this validation, a while; step {self.step} is saved"
         found = self._validate(tracker)
         self._save(tracker)
+        self._doing = "this step"
         return found
 
     def _validate(self, tracker: Tracker) -> Evaluation:
@@ -314,6 +322,7 @@ class Run:
             "config": config.to_dict(self.recipe),
             "dataset": self.facts,
             "versions": provenance.versions(),
+            "threads": torch.get_num_threads(),
         }
         missing = self.world.broadcast(self.saver.write(names, state, self.step, tracker))
         self._saved = "last" not in missing
@@ -348,9 +357,16 @@ class Run:
         return last
 
     def _on_signal(self, number: int, frame: Any) -> None:
-        if self._stop is not None:
+        now = time.monotonic()
+        # Ctrl-C reaches a rank twice, from the terminal and from torchrun.
+        if self._stop is not None and not (self.world.world > 1 and now - self._stop_asked < 1):
             raise KeyboardInterrupt  # asked twice: now
-        self._stop = number
+        if self._stop is None and self.world.is_main:
+            # os.write: the signal may have come in the middle of a print
+            text = f"\n{signal.Signals(number).name}: stopping after {self._doing}; once more to quit at once\n"
+            with contextlib.suppress(OSError):
+                os.write(2, text.encode())
+        self._stop, self._stop_asked = number, now
 
 
 def _every(period: int, step: int) -> bool:

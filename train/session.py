@@ -7,11 +7,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import click
+from torch import get_num_threads
 
 from ingest.errors import UserError
 from ingest.shards import atomic
 from train import config
 from train.checkpoints import checkpoint, claim
+from train.checkpoints.resume import threads_note
 from train.config import Recipe
 from train.distributed import ranks
 from train.evaluate.evaluation import table
@@ -31,6 +33,8 @@ def train(recipe: Recipe, resume: str | None) -> int:
             run.folder = world.broadcast(_new(runs, held) if world.is_main else None)
         if world.is_main:
             _begin(run, source)
+            if state is not None and world.device.type == "cpu" and (note := threads_note(state, get_num_threads())):
+                click.echo(note, err=True)
         summary = run.train()
         code = 128 + summary.stopped_by if summary.stopped_by else 0
         return _end(summary, code) if world.is_main else code

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+import yaml
 from click.testing import CliRunner, Result
 from PIL import Image
 
 from ingest.errors import UserError
+from tests.conftest import ROOT
 from train import config
 from train.__main__ import SUBCOMMANDS, command
+from train.distributed import ranks
 
 
 def train(*arguments: str) -> Result:
@@ -93,3 +99,51 @@ def test_a_users_mistake_exits_with_2_and_no_traceback(arguments: list[str]) -> 
     done = subprocess.run([sys.executable, "-m", "train", *arguments], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("module", ["train", "train.evaluate"])
+def test_a_file_of_the_users_that_hides_ours_is_named(tmp_path: Path, module: str) -> None:
+    (tmp_path / "pipeline.py").write_text("print('mine')\n")
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--help"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == (
+        f"error: {tmp_path / 'pipeline.py'} hides segrail's package 'pipeline': rename that file, or work in another "
+        "folder\n"
+    )
+
+
+def test_a_gpu_that_is_not_there_is_named_as_it_was_asked_for(
+    tmp_path: Path, raw_recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=r"^--device gpu: this machine shows no GPU; use --device cpu$"), ranks("gpu"):
+        pass
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(raw_recipe))
+    told = refused("--cfg", str(tmp_path / "r.yaml"), "train.device=gpu")
+    assert told == "train.device=gpu: this machine shows no GPU; use train.device=cpu"
+
+
+@pytest.mark.parametrize(
+    "module", ["train.__main__, train.session", "train.evaluate.__main__", "train.predict.__main__"]
+)
+def test_openmp_is_told_not_to_spin_before_torch_comes(module: str) -> None:
+    probe = f"""
+import os, sys
+
+class Watch:
+    def find_spec(self, name, *_):
+        if name == "torch":
+            print(os.environ["GOMP_SPINCOUNT"], flush=True)
+            os._exit(0)
+sys.meta_path.insert(0, Watch())
+import {module}
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "GOMP_SPINCOUNT"}
+    done = subprocess.run([sys.executable, "-c", probe], env=environment, capture_output=True, text=True)
+    assert done.stdout == "1000\n", done.stderr

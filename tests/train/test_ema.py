@@ -56,6 +56,24 @@ def test_equals_the_definition():
         torch.testing.assert_close(found["average"][name], value, rtol=1e-12, atol=1e-12)
 
 
+def test_a_step_gathers_no_names(monkeypatch):
+    """A thousand tensors are found once, not at every step; those of another net are its own."""
+    net, other = make_net(), make_net()
+    ema = Ema(net, 0.5)
+    step(net, 0)
+
+    def none(*_, **__):
+        raise AssertionError("gathered again")
+
+    for method in ("state_dict", "named_parameters", "named_buffers"):
+        monkeypatch.setattr(net, method, none)
+    ema.update(net)
+    with ema.averaged(net):
+        pass
+    ema.copy_to(other)
+    assert torch.equal(other[0].weight, ema.state_dict()["average"]["0.weight"])
+
+
 def test_decay_warms_up_and_ends_where_told():
     assert [decay_at(0.9, s) for s in (0, 1, 8, 79, 80, 81, 10**6)] == pytest.approx(
         [0.1, 2 / 11, 0.5, 80 / 89, 0.9, 0.9, 0.9]

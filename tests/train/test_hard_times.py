@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,39 @@ def test_a_kill_during_validation_loses_no_step(raw_recipe: dict, tmp_path: Path
         lines = map(json.loads, (tmp_path / name / "log.jsonl").read_text().splitlines())
         logs.append([(line["step"], line["kind"]) for line in lines if line["kind"] != "event"])
     assert logs[0] == logs[1]
+
+
+def _interrupt_in_validation(run: Run, times: int) -> None:
+    assert run.validator is not None
+    score = run.validator.score
+
+    def interrupted(*arguments: Any, **keywords: Any) -> Any:
+        for _ in range(times):
+            os.kill(os.getpid(), signal.SIGINT)
+        return score(*arguments, **keywords)
+
+    run.validator.score = interrupted  # type: ignore[method-assign]
+
+
+def test_ctrl_c_in_a_validation_is_answered_at_once(
+    raw_recipe: dict, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    raw_recipe["train"] |= {"steps": 7, "val_every_steps": 3}
+    run = Run(config.parse(raw_recipe), ONE, tmp_path / "run")
+    _interrupt_in_validation(run, times=1)
+    summary = run.train()
+    assert (summary.step, summary.stopped_by) == (3, signal.SIGINT) and not last(tmp_path / "run")["unjudged"]
+    told = [line for line in capfd.readouterr().err.splitlines() if line.startswith("SIGINT")]
+    assert told == ["SIGINT: stopping after this validation, a while; step 3 is saved; once more to quit at once"]
+
+
+def test_a_second_ctrl_c_quits_at_once(raw_recipe: dict, tmp_path: Path) -> None:
+    raw_recipe["train"] |= {"steps": 7, "val_every_steps": 3}
+    run = Run(config.parse(raw_recipe), ONE, tmp_path / "run")
+    _interrupt_in_validation(run, times=2)
+    with pytest.raises(KeyboardInterrupt):
+        run.train()
+    assert (last(tmp_path / "run")["step"], last(tmp_path / "run")["unjudged"]) == (3, True)
 
 
 def test_a_checkpoint_written_again_holds_the_same_learning_rate(raw_recipe: dict, tmp_path: Path) -> None:

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
+from click.testing import CliRunner
 
 from ingest.errors import UserError
 from tests.train import two_ranks
 from train import config
+from train.__main__ import command
 from train.checkpoints import checkpoint, resume
 from train.distributed import Ranks
 from train.log.window import Window
@@ -75,6 +78,21 @@ def test_settings_are_the_recipes_and_moments_the_checkpoints(raw_recipe: dict, 
             Run(config.parse(raw_recipe | change), ONE, tmp_path / "run", checkpoint.load(run.saver.path("last")))
     with pytest.raises(UserError, match="holds no monitor"):
         Run(config.parse(raw_recipe), ONE, tmp_path / "x", {k: v for k, v in state.items() if k != "monitor"})
+
+
+def test_another_number_of_threads_is_told(raw_recipe: dict, tmp_path: Path) -> None:
+    raw_recipe["train"] |= {"steps": 1, "val_every_steps": 99}
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(raw_recipe))
+    words = ["--cfg", str(tmp_path / "r.yaml"), "--resume", "auto"]
+    first = CliRunner().invoke(command, words, catch_exceptions=False)
+    (path,) = (tmp_path / "saved" / "toy").glob("*/checkpoints/last.pt")
+    state = checkpoint.load(path)
+    assert state["threads"] == torch.get_num_threads() and "OpenMP" not in first.output
+    checkpoint.save(path, state | {"threads": 7})
+    again = CliRunner().invoke(command, words, catch_exceptions=False)
+    assert "note: the checkpoint was trained with 7 OpenMP threads a rank, this run has" in again.output
+    checkpoint.save(path, {key: value for key, value in state.items() if key != "threads"})  # an older one
+    assert "OpenMP" not in CliRunner().invoke(command, words, catch_exceptions=False).output
 
 
 def watched(run: Run) -> list[str]:

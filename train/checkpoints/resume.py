@@ -61,6 +61,18 @@ def batch_size(recipe: Recipe, state: dict[str, Any], ranks: int) -> int:
     return whole // ranks
 
 
+def threads_note(state: dict[str, Any], threads: int) -> str | None:
+    """On a CPU: what it means that the checkpoint was trained with another number of OpenMP threads; else None."""
+    was = state.get("threads", threads)  # older checkpoints do not know
+    if was == threads:
+        return None
+    return (
+        f"note: the checkpoint was trained with {was} OpenMP threads a rank, this run has {threads}: the same crops "
+        f"and steps, but sums in another order, so that weights differ in their last digits (OMP_NUM_THREADS={was} "
+        "gives the very same)"
+    )
+
+
 def load_optimizer(optimizer: torch.optim.Optimizer, recipe: Recipe, state: dict[str, Any]) -> None:
     """Takes over moments and step counts; learning rates, decay and the like are the recipe's.
 

@@ -26,7 +26,8 @@ class Ema:
         """Starts as a copy of the net. decay: in [0, 1); 0.999 looks back over about the last 1000 steps."""
         self.decay = decay
         self.steps = 0
-        self._average = {name: value.clone() for name, value in learnt(net).items()}
+        self._net, self._values = net, list(averaged_state(net).values())
+        self._average = {name: value.detach().clone() for name, value in averaged_state(net).items()}
         self._statistics = set(self._average) - {name for name, _ in net.named_parameters()}
         self._lent = False
 
@@ -35,8 +36,7 @@ class Ema:
         """Call after each optimiser step. A few kernels for all parameters together; waits for no device."""
         if self._lent:
             raise RuntimeError("the net holds the averaged weights now: update it outside of `averaged`")
-        values = list(learnt(net).values())
-        torch._foreach_lerp_(list(self._average.values()), values, 1 - decay_at(self.decay, self.steps))
+        torch._foreach_lerp_(list(self._average.values()), self._live(net), 1 - decay_at(self.decay, self.steps))
         self.steps += 1
 
     @contextmanager
@@ -48,8 +48,8 @@ class Ema:
         """
         if self._lent:
             raise RuntimeError("the net holds the averaged weights already: `averaged` does not nest")
-        held = list(learnt(net).values())
-        own = [value.clone() for value in held]
+        held = self._live(net)
+        own = [value.detach().clone() for value in held]
         self._lent = True
         try:
             _copy(held, list(self._average.values()))
@@ -58,9 +58,13 @@ class Ema:
             _copy(held, own)
             self._lent = False
 
+    def _live(self, net: nn.Module) -> list[torch.Tensor]:
+        """The net's own tensors; gathered once for the net that is trained, since large ones have a thousand."""
+        return self._values if net is self._net else list(averaged_state(net).values())
+
     def copy_to(self, net: nn.Module) -> None:
         """Overwrites the net's values with the average, for good."""
-        _copy(list(learnt(net).values()), list(self._average.values()))
+        _copy(self._live(net), list(self._average.values()))
 
     def statistics(self) -> list[torch.Tensor]:
         """The averaged running statistics: to be made the same on all ranks wherever they are used."""
@@ -92,18 +96,14 @@ def decay_at(decay: float, step: int) -> float:
     return min(decay, (1 + step) / (10 + step))
 
 
-def learnt(net: nn.Module) -> dict[str, torch.Tensor]:
-    """What training changes, by its name in the state dict, sharing the net's memory: parameters, running statistics.
+def averaged_state(net: nn.Module) -> dict[str, torch.Tensor]:
+    """What training changes, by its name in the state dict, the net's own tensors: parameters, running statistics.
 
     Not counts, and not buffers that are constant: some hold infinities.
     """
-    parameters = {name for name, _ in net.named_parameters()}
     statistics = (".running_mean", ".running_var")
-    return {
-        name: value.detach()
-        for name, value in net.state_dict().items()
-        if name in parameters or name.endswith(statistics)
-    }
+    buffers = {name: buffer for name, buffer in net.named_buffers() if name.endswith(statistics)}
+    return {**dict(net.named_parameters()), **buffers}
 
 
 @torch.no_grad()
