@@ -170,7 +170,7 @@ class Bottleneck(nn.Module):
 
 
 class Down(nn.Module):
-    """Halves the size: max pooling on the main side, a strided 2x2 projection in the branch."""
+    """Downsamples by 2: max pooling on the main side, a strided 2x2 projection in the branch."""
 
     def __init__(self, in_channels: int, out_channels: int, form: Form, *, dropout: float = 0.1) -> None:
         super().__init__()
@@ -190,7 +190,7 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """Doubles the size: projection and unpooling on the main side, a full (transposed) convolution in the branch."""
+    """Upsamples by 2: projection and unpooling on the main side, a full (transposed) convolution in the branch."""
 
     def __init__(self, in_channels: int, out_channels: int, form: Form) -> None:
         super().__init__()
@@ -231,7 +231,7 @@ def _double(in_channels: int, out_channels: int, kernel: int, *, bias: bool) -> 
 def _projection(
     in_channels: int, inner: int, form: Form, act: Callable[[int], nn.Module], *, stride: int = 1
 ) -> tuple[nn.Module, ...]:
-    """1x1, or 2x2 where it halves the size."""
+    """1x1, or 2x2 where it downsamples."""
     return (
         nn.Conv2d(in_channels, inner, stride, stride=stride, bias=False),
         form.norm(inner),

@@ -13,10 +13,10 @@ from nets.net import Net
 
 
 class FCN(Net):
-    """Scores of the last features, and of up to two finer ones, added up while doubling (figure 3).
+    """Scores of the last features, and of up to two finer ones, added up while doubling.
 
-    FCN-8s over VGG16 at 21 classes: 134.38 M parameters; the predecessor's 134.49 M also hold the last x8 upsampling,
-    which the paper fixes to bilinear (section 4.1). Padding of 100 pixels at the first convolution, there to make
+    FCN-8s over VGG16 at 21 classes: 134.38 M parameters; yassouali/pytorch-segmentation's 134.49 M also hold the
+    last x8 upsampling, which the paper fixes to bilinear. Padding of 100 pixels at the first convolution, there to make
     small images large enough for fc6, is left out: fc6 is padded instead, and nothing needs to be cropped to fit.
 
     Over a timm encoder the score of the last features is a 3x3 convolution and a 1x1 classifier: with resnet50,
@@ -34,7 +34,7 @@ class FCN(Net):
         self.levels = [encoder.index_of(stride) for stride in wanted]
         self.skip_scores = nn.ModuleList(nn.Conv2d(encoder.channels[level], num_classes, 1) for level in self.levels)
         self.doublings = nn.ModuleList(BilinearDeconv(num_classes) for _ in self.levels)
-        self.skip_scores.apply(init_zero)  # section 4.2: so that a net grown from FCN-32s starts as that
+        self.skip_scores.apply(init_zero)  # as in the paper, so that a net grown from FCN-32s starts as that
         self.aux_head = aux_head
 
     def logits(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -47,7 +47,7 @@ class FCN(Net):
 
 
 class VGG16(nn.Module):
-    """VGG16 with its fully connected layers as convolutions (section 3.1): features at strides 2 to 32, then fc7's."""
+    """VGG16 with its fully connected layers as convolutions: features at strides 2 to 32, then fc7's."""
 
     strides = (2, 4, 8, 16, 32)
     channels = (64, 128, 256, 512, 4096)  # after each pooling; the last after fc7
@@ -93,7 +93,7 @@ def fcn(
         vgg = VGG16(encoder.in_channels)
         load_vgg16(vgg, encoder, batch_norm=False)
         score = nn.Conv2d(vgg.channels[-1], num_classes, 1)
-        init_zero(score)  # section 4.3: random scores did no better
+        init_zero(score)  # as in the paper: random scores did no better
         return FCN(num_classes, vgg, score, skips=skips, aux_head=None)
     made = encoder_of(encoder)
     channels = made.channels

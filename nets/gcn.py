@@ -11,9 +11,10 @@ from nets.net import Net
 
 
 class GCN(Net):
-    """Global convolutions and boundary refinement on strides 4 to 32, added up on the way to full size (figure 2).
+    """Global convolutions and boundary refinement on strides 4 to 32, added up on the way to full size.
 
-    26.09 M parameters with R50 at 21 classes; 25.39 M with kernel size 11 and no deconvolution, as the predecessor.
+    26.09 M parameters with R50 at 21 classes; 25.39 M with kernel size 11 and no deconvolution, as in
+    yassouali/pytorch-segmentation.
     """
 
     def __init__(self, num_classes: int, encoder: Encoder, *, kernel_size: int, deconvolution: bool) -> None:
@@ -42,7 +43,7 @@ class GCN(Net):
 
 
 class GlobalConvolution(nn.Module):
-    """Figure 2b: a k x k receptive field as (k x 1, 1 x k) plus (1 x k, k x 1), without nonlinearity."""
+    """A k x k receptive field as (k x 1, 1 x k) plus (1 x k, k x 1), without nonlinearity."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
         super().__init__()
@@ -61,7 +62,7 @@ class GlobalConvolution(nn.Module):
 
 
 class BoundaryRefinement(nn.Module):
-    """Figure 2c: the score map plus a small residual branch."""
+    """The score map plus a small residual branch."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -84,8 +85,8 @@ def gcn(
 ) -> Net:
     """GCN over any timm encoder with features at strides 4, 8, 16 and 32.
 
-    kernel_size: odd; 15 is the paper's best (table 1). deconvolution: doubles the scores by a learned 4x4 transposed
-    convolution that starts as bilinear (figure 2a); false keeps bilinear.
+    kernel_size: odd; 15 is the paper's best. deconvolution: doubles the scores by a learned 4x4 transposed
+    convolution that starts as bilinear; false keeps bilinear.
     """
     if kernel_size < 1 or kernel_size % 2 == 0:
         raise NetError(f"kernel_size is {kernel_size}: expected an odd number, the paper's best is 15")

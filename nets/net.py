@@ -60,7 +60,7 @@ def _crop(logits: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def resize_like(features: Tensor, other: Tensor) -> Tensor:
-    """Bilinear, to other's height and width; pixel centres stay put (align_corners=False)."""
+    """Bilinear, to other's height and width; pixel centers stay put (align_corners=False)."""
     return F.interpolate(features, size=other.shape[-2:], mode="bilinear", align_corners=False)
 
 

@@ -16,9 +16,9 @@ class _Found(Exception):
 def norm_of_one_value(net: nn.Module, channels: int, size: tuple[int, int]) -> str | None:
     """The name of the first batch norm that would see one value per channel if `net` trained on a single image.
 
-    net: a Segmenter, or a net. size: height and width of the image. PSPNet, DeepLabV3+ and UPerNet pool the whole image to one cell; other nets
-    come down to one where the image is no larger than their stride. Frozen norms do not count. None: there is none.
-    Found by one pass on the meta device, without weights or pixels.
+    net: a Segmenter, or a net. size: height and width of the image. PSPNet, DeepLabV3+ and UPerNet pool the whole image
+    to one cell; other nets come down to one where the image is no larger than their stride. Frozen norms do not count.
+    None: there is none. Found by one pass on the meta device, without weights or pixels.
     """
     shadow = copy.deepcopy(net).to("meta").train()
     names = {module: name for name, module in shadow.named_modules()}

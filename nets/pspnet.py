@@ -13,8 +13,8 @@ from nets.ppm import PyramidPooling
 class PSPNet(Net):
     """A dilated encoder at stride 8 and pyramid pooling over its last features; the auxiliary loss sits at res4.
 
-    48.96 M parameters with R50 and aux at 21 classes, as mmsegmentation's. The predecessor's 51.45 M come from a wider
-    auxiliary head; segmentation_models.pytorch's 24.39 M from cutting the encoder off after res3.
+    48.96 M parameters with R50 and aux at 21 classes, as mmsegmentation's. yassouali/pytorch-segmentation's 51.45 M
+    come from a wider auxiliary head; segmentation_models.pytorch's 24.39 M from cutting the encoder off after res3.
     """
 
     def __init__(self, num_classes: int, encoder: Encoder, *, aux: bool) -> None:

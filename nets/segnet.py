@@ -12,10 +12,10 @@ from nets.unpool import max_pool, max_unpool
 
 
 class SegNet(Net):
-    """VGG16's 13 convolutions with batch norm, and their mirror image (figure 2).
+    """VGG16's 13 convolutions with batch norm, and their mirror image.
 
-    29.45 M parameters at 21 classes: 13 convolutions on either side, the last being the classifier. The predecessor's
-    29.49 M have one more, of 64 channels, at full size.
+    29.45 M parameters at 21 classes: 13 convolutions on either side, the last being the classifier. yassouali/
+    pytorch-segmentation's 29.49 M have one more, of 64 channels, at full size.
     """
 
     stride = 32
@@ -28,7 +28,7 @@ class SegNet(Net):
         self.up = nn.ModuleList(conv_stage(w[0], w, batch_norm=True) for w in mirrored)
         self.up.append(conv_stage(64, (64,), batch_norm=True))
         self.classifier = nn.Conv2d(64, num_classes, 3, padding=1)
-        self.up.apply(init_he)  # section 3.1: the technique of He et al.
+        self.up.apply(init_he)  # as the paper says: the technique of He et al.
         init_he(self.classifier)
 
     def logits(self, images: Tensor) -> tuple[Tensor, None]:
@@ -55,7 +55,7 @@ class VGG16BN(nn.Module):
 
 
 class SegNetEncoder(Net):
-    """SegNet's decoder over a timm encoder (with a ResNet: the predecessor's SegResNet).
+    """SegNet's decoder over a timm encoder (with a ResNet: yassouali/pytorch-segmentation's SegResNet).
 
     No features cross over, as in SegNet, only where their maxima were: encoders that stride instead of pooling have
     the switches taken from a 2x2 pooling of the feature map that they stride over. Each step: 1x1 convolution to that

@@ -13,7 +13,7 @@ from nets.net import Net
 
 
 class UNet(Net):
-    """The paper's net (figure 1): double convolutions of 64..1024 channels, 2x2 pooling, 2x2 up-convolutions.
+    """The paper's net: double convolutions of 64..1024 channels, 2x2 pooling, 2x2 up-convolutions.
 
     31.04 M parameters at 21 classes, as the paper's layers add up to. Two common changes: convolutions are padded, so
     that the output has the input's size without mirroring and tiling, and followed by batch norm.
@@ -28,9 +28,9 @@ class UNet(Net):
         self.down = nn.ModuleList(_double_conv(i, o) for i, o in zip(inputs, self.widths, strict=False))
         self.upconv = nn.ModuleList(nn.ConvTranspose2d(2 * w, w, 2, stride=2) for w in self.widths[-2::-1])
         self.up = nn.ModuleList(_double_conv(2 * w, w) for w in self.widths[-2::-1])
-        self.dropout = nn.Dropout2d(0.5)  # "at the end of the contracting path", section 3.1
+        self.dropout = nn.Dropout2d(0.5)  # "at the end of the contracting path"
         self.classifier = nn.Conv2d(self.widths[0], num_classes, 1)
-        self.apply(init_he)  # section 3: "standard deviation sqrt(2/N)"
+        self.apply(init_he)  # "standard deviation sqrt(2/N)"
 
     def logits(self, images: Tensor) -> tuple[Tensor, None]:
         skips = [self.down[0](images)]
@@ -43,7 +43,7 @@ class UNet(Net):
 
 
 class UNetEncoder(Net):
-    """U-Net's expanding path over a timm encoder: nearest-neighbour doubling, skip, two 3x3 convolutions.
+    """U-Net's expanding path over a timm encoder: nearest-neighbor doubling, skip, two 3x3 convolutions.
 
     Widths and order as in segmentation_models.pytorch (R50, 21 classes: 32.52 M parameters in both), so that weights
     can be carried over. An encoder that starts at stride 4 (convnext, swin) has no skip at strides 2 and 1.

@@ -16,11 +16,11 @@ def freeze_unused(net: Net, in_channels: int) -> None:
     HRNet carries all its scales to the last layer; a net that reads only some of them leaves the others' ends idle, and
     DistributedDataParallel would wait for their gradients for ever. A backward pass on the meta device tells which.
     """
-    twin: nn.Module = copy.deepcopy(net).to("meta").train()
+    shadow: nn.Module = copy.deepcopy(net).to("meta").train()
     side = 2 * net.stride
-    logits = twin(torch.zeros(2, in_channels, side, side, device="meta"))
+    logits = shadow(torch.zeros(2, in_channels, side, side, device="meta"))
     total = logits.out.sum() if logits.aux is None else logits.out.sum() + logits.aux.sum()
     total.backward()
-    for parameter, shadow in zip(net.parameters(), twin.parameters(), strict=True):
-        if shadow.grad is None:
+    for parameter, copied in zip(net.parameters(), shadow.parameters(), strict=True):
+        if copied.grad is None:
             parameter.requires_grad_(False)

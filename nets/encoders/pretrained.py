@@ -63,7 +63,7 @@ def statistics(model: Any, in_channels: int) -> Statistics:
 
 
 def pretrained_statistics(net: nn.Module) -> Statistics | None:
-    """What a net's images are to be normalised with: (mean, std) if its encoder is pretrained, else None (use the
+    """What a net's images are to be normalized with: (mean, std) if its encoder is pretrained, else None (use the
     dataset's). Each per channel, of images scaled to 0..1."""
     found: Statistics | None = getattr(getattr(net, "encoder", None), "statistics", None)
     return found

@@ -25,7 +25,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("upernet", {"backbone": "resnet18", "channels": 64}),
 ]
 IDS = ["-".join([name, *(str(v) for v in options.values())]) for name, options in CASES]
-COLOURS = torch.tensor([[130, 180, 230], [90, 90, 95], [40, 120, 50], [200, 40, 40]])  # of the classes, in RGB
+COLORS = torch.tensor([[130, 180, 230], [90, 90, 95], [40, 120, 50], [200, 40, 40]])  # of the classes, in RGB
 
 
 def scenes(size: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
@@ -40,7 +40,7 @@ def scenes(size: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
         labels.append(label)
     stacked = torch.stack(labels)
     noise = torch.randn((*stacked.shape, 3), generator=generator) * 25
-    images = (COLOURS[stacked] + noise).clamp(0, 255).to(torch.uint8)
+    images = (COLORS[stacked] + noise).clamp(0, 255).to(torch.uint8)
     return images.permute(0, 3, 1, 2), stacked
 
 

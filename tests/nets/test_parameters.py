@@ -14,7 +14,7 @@ from nets.measure import measure
 # in millions, as published to two decimals; see each net's docstring for what explains the others
 PUBLISHED: list[tuple[str, dict[str, Any], float]] = [
     ("fcn", {"backbone": "resnet50", "output_stride": 8, "skips": 0, "aux": True}, 35.32),  # torchvision
-    ("deeplabv3plus", {"backbone": "resnet50"}, 40.35),  # predecessor, as the next three
+    ("deeplabv3plus", {"backbone": "resnet50"}, 40.35),  # yassouali/pytorch-segmentation, as the next three
     ("deeplabv3plus", {"backbone": "resnet101"}, 59.34),
     ("deeplabv3plus", {"backbone": "xception65"}, 54.71),
     ("gcn", {"kernel_size": 11, "deconvolution": False}, 25.39),

@@ -8,8 +8,9 @@ Where they do not, and why:
   segmentation_models.pytorch's UPerNet, which is the paper's.
 - DeepLabV3+: segmentation_models.pytorch puts a separable convolution behind ASPP, has one instead of two in the
   decoder, and aligns corners, so that features are only in register at sizes 16 n + 1. ASPP itself agrees.
-- UPerNet: segmentation_models.pytorch adds layer norms on the encoder's features, which the paper does not have;
-  they are taken out here. Its last upsampling aligns corners; logits are compared before it.
+- UPerNet: segmentation_models.pytorch has layer norms on the features of every encoder, ours (by default) on those of
+  ConvNeXt and Swin, as their published results; compared with and without. Its last upsampling aligns corners; logits
+  are compared before it.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def shaken(module: nn.Module) -> nn.Module:
         if isinstance(part, nn.BatchNorm2d):
             for values, low, high in ((part.running_mean, -0.1, 0.1), (part.running_var, 0.8, 1.2)):
                 values.copy_(torch.rand(values.shape, generator=generator) * (high - low) + low)
+        if isinstance(part, nn.BatchNorm2d | nn.LayerNorm):
             with torch.no_grad():
                 part.weight.uniform_(0.8, 1.2, generator=generator)
                 part.bias.uniform_(-0.1, 0.1, generator=generator)
@@ -102,17 +104,20 @@ def test_unet_is_smps() -> None:
     assert_same(ours(images()), theirs(images()))
 
 
+@pytest.mark.parametrize("norms", [True, False])
 @torch.no_grad()
-def test_upernet_is_smps_without_its_layer_norms() -> None:
+def test_upernet_is_smps_with_its_layer_norms_or_without(norms: bool) -> None:
     theirs = shaken(smp().UPerNet("resnet34", encoder_weights=None, classes=21, decoder_channels=64))
-    theirs.decoder.feature_norms = nn.ModuleList(nn.Identity() for _ in theirs.decoder.feature_norms)
+    if not norms:
+        theirs.decoder.feature_norms = nn.ModuleList(nn.Identity() for _ in theirs.decoder.feature_norms)
     theirs.segmentation_head[1] = nn.Identity()  # upsampling that aligns corners
-    ours = nets.build("upernet", 21, backbone="resnet34", channels=64).eval()
+    ours = nets.build("upernet", 21, backbone="resnet34", channels=64, norms=norms).eval()
     carry_over(
         theirs,
         ours,
         [
             ("encoder", "encoder.model"),
+            ("decoder.feature_norms", "norms"),
             ("decoder.psp.blocks", "pyramid.branches"),
             ("decoder.psp.out_conv", "top"),
             # theirs from coarse to fine, ours from fine to coarse

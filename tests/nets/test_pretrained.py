@@ -38,7 +38,7 @@ def test_first_convolution_adapts_to_the_channels(weights: Path, channels: int) 
     rgb = torch.load(weights, weights_only=True)["conv1.weight"]
     adapted = net.encoder.model.conv1.weight
     assert adapted.shape[1] == channels
-    # a grey image gives the same response in every number of channels
+    # a gray image gives the same response in every number of channels
     torch.testing.assert_close(adapted.sum(1), rgb.sum(1), rtol=0.35, atol=0.35)
     if channels == 1:
         torch.testing.assert_close(adapted.sum(1), rgb.sum(1))

@@ -41,7 +41,7 @@ def test_bfloat16_is_near_float32() -> None:
     exact = segmenter(photos())
     with torch.autocast("cpu", torch.bfloat16):
         rounded = segmenter(photos()).float()
-    assert (rounded - exact).abs().max() < 0.03  # about one grey level
+    assert (rounded - exact).abs().max() < 0.03  # about one gray level
 
 
 def test_statistics_travel_in_the_state_dict() -> None:
