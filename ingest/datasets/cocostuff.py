@@ -23,7 +23,7 @@ Names = dict[tuple[str, ...], str]  # groups of a pattern -> file
 Chosen = tuple[list[str], dict[str, list[Pair]], dict[str, list[Skipped]]]
 ALL = [" ".join(name.split()) for name in NAMES.split(",")]  # of the ids 1..182; the table wraps within names
 ABSENT = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)  # ids, 1..182, that no image holds
-EXPECTED = {"164k": {"train": 118287, "val": 5000, "test": 40670}, "10k": {"train": 9000, "test": 1000}}
+EXPECTED = {"164k": {"train": 118287, "val": 5000, "test": 40670}, "10k": {"train": 9000, "test": 1000, "all": 10000}}
 
 
 def label_map(count: int, first: int, unlabeled: int) -> LabelMap:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from ingest.errors import UserError
+from ingest.shards import atomic
 from train.convert.translate import convert_config, render
 
 
@@ -22,7 +23,7 @@ def convert(config_json: Path, out: Path | None) -> None:
     python -m train --cfg my.yaml --dry-run
 
     The recipe says beside each key where it comes from. Keys without equivalent, and those whose meaning differs, are
-    listed on stderr and at the recipe's end, with what to use instead.
+    listed on stderr and at the recipe's end, with what to use instead; so is what was done there unasked.
     """
     try:
         raw = json.loads(config_json.read_text())
@@ -43,8 +44,12 @@ def convert(config_json: Path, out: Path | None) -> None:
         click.echo("without equivalent, or of another meaning here:", err=True)
         for note in draft.notes:
             click.echo(f"  {note}", err=True)
+    if draft.fixed:
+        click.echo("done there whatever the config said, and otherwise here:", err=True)
+        for behavior in draft.fixed:
+            click.echo(f"  {behavior}", err=True)
     if out is None:
         click.echo(text, nl=False)
     else:
-        out.write_text(text)
+        atomic.write_text(out, text)
         click.echo(f"{out}: {len(draft.values)} keys; next: python -m train --cfg {out} --dry-run")

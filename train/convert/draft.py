@@ -1,4 +1,4 @@
-"""`python -m train convert config.json`: the predecessor's JSON config (yassouali/pytorch-segmentation) as a recipe.
+"""`python -m train convert config.json`: a JSON config of yassouali/pytorch-segmentation as a recipe.
 
 `train.convert.keys` knows what each key there means here. This file reads the JSON, writes the YAML, and says of every
 key that was not taken over, or not in the same meaning, what to do instead.
@@ -93,6 +93,8 @@ class Draft:
     """What to type to make the shards and to train."""
     notes: list[str] = field(default_factory=list)
     """Without equivalent, or of another meaning here: `key = value: why; what to do instead`."""
+    fixed: list[str] = field(default_factory=list)
+    """What was done there whatever the config said, and is done otherwise here: `part: what`."""
 
     def set(self, key: str, value: Any, origin: str = "") -> None:
         """One key of the recipe."""

@@ -15,7 +15,6 @@ from train.convert.draft import Draft, Source
 
 def convert_config(raw: Any, path: str) -> Draft:
     """The config's plain values -> a recipe that `config.parse` accepts. UserError names file, key and value."""
-
     source, draft = Source(raw, path), Draft()
     keys.translate(source, draft)
     for key, value in source.left():
@@ -30,7 +29,7 @@ def convert_config(raw: Any, path: str) -> Draft:
 
 
 def render(draft: Draft, path: str) -> str:
-    """The recipe as YAML: each key beside the one it comes from, and the notes at the end."""
+    """The recipe as YAML: each key beside the one it comes from, and at the end what differs."""
     lines = [f"# From {Path(path).name} of pytorch-segmentation, by `python -m train convert`."]
     lines += [f"#   {command}" for command in draft.commands]
     section = ""
@@ -46,4 +45,7 @@ def render(draft: Draft, path: str) -> str:
     if draft.notes:
         lines += ["", "# Without equivalent, or of another meaning here:"]
         lines += [f"#   {note}" for note in draft.notes]
+    if draft.fixed:
+        lines += ["", "# Done there whatever the config said, and otherwise here:"]
+        lines += [f"#   {text}" for text in draft.fixed]
     return "\n".join(lines) + "\n"
