@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from train.distributed import Ranks
-from train.evaluate.evaluation import Evaluation, as_json
+from train.evaluate.evaluation import Evaluation
 from train.evaluate.extremes import Extremes
+from train.evaluate.told import as_json
 from train.log.tracking import Tracker
 from train.report import build as report
 
@@ -27,7 +28,7 @@ def validated(folder: Path, step: int) -> bool:
 
 
 def write_validation(folder: Path, found: Evaluation, classes: list[str], facts: dict[str, Any]) -> None:
-    """evaluate.as_json and `facts` (step, split, best), atomically. Raises OSError."""
+    """as_json and `facts` (step, split, best), atomically. Raises OSError."""
     path = folder / VALIDATION
     unfinished = path.with_name(path.name + ".partial")
     try:

@@ -12,14 +12,13 @@ from torch import Tensor, nn
 
 from ingest.errors import UserError
 from ingest.shards.reader import ShardSet
-from pipeline.config import DataConfig
 from pipeline.loader import EvalLoader
 from tests.shard_folder import smooth_scene, write_shards
 from train import config
 from train.distributed import Ranks
 from train.evaluate.evaluation import evaluate
-from train.evaluate.size import at_size, scaled_size
 from train.loop import Run
+from train.predict.windows import Inference, scaled_size, segment
 
 ALONE = Ranks(0, 1, 0, 1, torch.device("cpu"))
 
@@ -51,36 +50,31 @@ def test_scaled_size(size: int, side: str, expected: tuple[int, int]) -> None:
     assert scaled_size(1024, 2048, size, side) == expected
 
 
-def test_without_a_size_the_net_is_itself() -> None:
-    net = Sees()
-    assert at_size(net, DataConfig()) is net
-
-
 def test_the_net_sees_scaled_images_and_answers_at_full_size() -> None:
     net = Sees().eval()
     images = torch.zeros(2, 3, 40, 60, dtype=torch.uint8)
     images[:, 0, :, 30:] = 255
-    wrapped = at_size(net, DataConfig(val_size=30))
-    assert not wrapped.training
-    logits = wrapped(images)
+    logits = segment(net, images, Inference(size=30))
     assert net.seen == [(20, 30)] and logits.shape == (2, 2, 40, 60) and logits.dtype == torch.float32
     found = logits.argmax(1)
     assert (found[:, :, :29] == 0).all() and (found[:, :, 31:] == 1).all()
 
 
-def test_an_image_of_that_size_is_left_as_it_is() -> None:
+def test_an_image_of_that_size_is_left_as_it_is_and_so_is_one_without_a_size() -> None:
     net = Sees().eval()
     images = torch.randint(0, 256, (1, 3, 20, 30), dtype=torch.uint8)
-    assert torch.equal(at_size(net, DataConfig(val_size=30))(images), net(images))
+    for how in (Inference(size=30), Inference()):
+        assert torch.equal(segment(net, images, how), net(images))
+    assert set(net.seen) == {(20, 30)}
 
 
 def test_scores_are_taken_at_the_labels_size(toy: Path) -> None:
     shards = ShardSet(toy, "val")
-    net = at_size(Sees(), DataConfig(val_size=24, val_side="shorter"))
-    found = evaluate(net, EvalLoader(shards), ALONE)
+    net = Sees()
+    found = evaluate(net, EvalLoader(shards), ALONE, Inference(size=24, side="shorter"))
     pixels = sum(map(sum, found.scores.matrix))
     assert pixels == sum(shards.manifest.split("val").class_pixels), "every labeled pixel, at its own size"
-    assert {min(size) for size in net.net.seen} == {24}  # type: ignore[union-attr, operator]
+    assert {min(size) for size in net.seen} == {24}
 
 
 def test_a_run_validates_at_that_size(raw_recipe: dict[str, Any], tmp_path: Path) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 import torch
 
+from ingest.errors import UserError
 from ingest.shards import pictures
 from ingest.shards.reader import ShardSet
 from pipeline.feeding import Feeding, available_threads, for_split
@@ -15,50 +15,63 @@ from pipeline.loader import EvalLoader
 from train import backends, config, model
 from train.checkpoints import checkpoint
 from train.distributed import ranks
-from train.evaluate.evaluation import as_json, evaluate, table
-from train.evaluate.showcase import Showcase
-from train.evaluate.size import at_size
+from train.evaluate.boundary import Width
+from train.evaluate.evaluation import evaluate
+from train.evaluate.measures import Measures, Wanted
+from train.evaluate.metrics import MeanOver
+from train.predict.options import Asked, inference, inference_options
 
 
-@click.command()
+@click.command(context_settings={"max_content_width": 110})
 @click.option("--checkpoint", "path", required=True, help="A .pt file of a run, such as .../checkpoints/best.pt.")
 @click.option("--data", help="Shard folder.  [default: the one it was trained on]")
 @click.option("--split", default="val", show_default=True, help="Split to score; it must have labels.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the scores and the confusion matrix.")
-@click.option("--sheet", type=click.Path(path_type=Path), help="Write a PNG of image | label | prediction | error.")
+@inference_options(["whole", "sliding"], "whole")
 @click.option(
-    "-n",
-    "count",
-    type=click.IntRange(1),
-    default=8,
-    show_default=True,
-    help="Images on the sheet, spread over the split.",
-)
-@click.option(
-    "--batch-size", type=click.IntRange(1), default=1, show_default=True, help="Images of equal size at a time."
+    "--batch-size", type=click.IntRange(1), default=1, show_default=True, help="Images of one size at a time."
 )
 @click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "gpu"]))
 @click.option(
-    "--amp", type=click.Choice(["auto", "bf16", "fp16", "off"]), help="Autocast.  [default: as trained; off on a CPU]"
+    "--mean-over",
+    type=click.Choice(["union", "labels", "all"]),
+    default="union",
+    show_default=True,
+    help="Classes of the mean: in labels or predictions (as Cityscapes), in labels, or all (as VOC and ADE20K).",
 )
+@click.option("--boundary", metavar="WIDTH", help="Score outlines too, within 3px or 2% (of the diagonal).")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the scores and the confusion matrix.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    help="Write an HTML page: scores, confusions with crops, suspected label errors, calibration, images.",
+)
+@click.option("--sheet", type=click.Path(path_type=Path), help="Write a PNG of image | label | prediction | error.")
+@click.option("-n", "count", type=click.IntRange(1), default=8, show_default=True, help="Images on the sheet.")
 def command(
     path: str,
     data: str | None,
     split: str,
-    json_path: Path | None,
-    sheet: Path | None,
-    count: int,
     batch_size: int,
     device: str,
-    amp: str | None,
+    mean_over: MeanOver,
+    boundary: str | None,
+    json_path: Path | None,
+    report: Path | None,
+    sheet: Path | None,
+    count: int,
+    how: Asked,
 ) -> None:
-    """Score a checkpoint on a split: per-class IoU, mIoU, pixel accuracy.
+    """Score a checkpoint on a split: IoU, Dice and recall per class, their means, accuracies, calibration.
 
-    Images are taken whole and at their own size, each exactly once, also under
-    `torchrun --nproc-per-node N -m train.evaluate ...`.
+    Each image is taken exactly once and at its own size, also under
+    `torchrun --nproc-per-node N -m train.evaluate ...`, with the same digits. The 95% interval says where the score
+    would lie on another draw of as many images (1,000 bootstrap draws).
     """
     if sheet:
         pictures.check_name(sheet, "--sheet")
+    if report and report.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"--report {report}: a page is written, so give a name that ends in .html")
+    wanted = Wanted(mean_over, Width.parse(boundary) if boundary else None, json_path, report, sheet, count)
     with ranks(device) as world:
         state = checkpoint.load_net(path, world.device)
         recipe = config.parse(state["config"])
@@ -67,24 +80,12 @@ def command(
         model.check_classes(state["dataset"], shards.manifest)
         backends.set_tf32(recipe.train.tf32, world.device)
         net = model.from_checkpoint(state).to(world.device).to(memory_format=torch.channels_last)
+        method = inference(state, world.device, how)
         threads = available_threads(world.local_world)
         feeding = Feeding(world.device, threads, rank=world.rank, ranks=world.world)
         loader = EvalLoader(shards, batch_size, for_split(feeding, "auto", shards))
-        showcase = Showcase(shards, count) if sheet else None
-        found = evaluate(
-            at_size(net, recipe.data),
-            loader,
-            world,
-            amp or model.scoring_amp(state["config"]["train"]["amp"], world.device),
-            showcase.look if showcase else None,
-        )
-        picture = showcase.sheet(world) if showcase else None
-        if not world.is_main:
-            return
-        click.echo(table(found, shards.manifest.classes))
-        if json_path:
-            facts = {"checkpoint": path, "step": state["step"], "data": str(shards.folder), "split": split}
-            json_path.parent.mkdir(parents=True, exist_ok=True)
-            json_path.write_text(json.dumps(facts | as_json(found, shards.manifest.classes), indent=1) + "\n")
-        if sheet and picture is not None:
-            pictures.save(picture, sheet)
+        measures = Measures(shards, world, wanted)
+        found = evaluate(net, loader, world, method, measures.observers)
+        name = state["config"].get("name") or state["config"]["net"]["name"]
+        facts = {"checkpoint": path, "name": name, "step": state["step"], "data": str(shards.folder), "split": split}
+        measures.tell(found, facts | {"method": method.describe()})

@@ -47,12 +47,14 @@ class Extremes:
     they say which image to look at. Memory: 2 x count pictures of at most SIDE x SIDE, whatever the split's size.
     """
 
+    wants_confidence = False
+
     def __init__(self, shards: ShardSet, count: int = 3) -> None:
         self._facts, self._count = shards.manifest, count
         self._best: list[_Scored] = []
         self._worst: list[_Scored] = []
 
-    def look(self, batch: Batch, predictions: Tensor) -> None:
+    def look(self, batch: Batch, predictions: Tensor, confidence: Tensor | None = None) -> None:
         """Scores a batch's images (predictions: uint8 [N,H,W]): one transfer to the host, more only for those kept."""
         if batch.labels is None:
             return

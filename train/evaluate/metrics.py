@@ -8,7 +8,9 @@ over all pixels of the split at once (not per image), as the PASCAL VOC devkit (
 scripts (evalPixelLevelSemanticLabeling.py) define it. Pixels of label 255 count neither as hits nor as misses,
 whatever is predicted there. mIoU is the mean over the classes whose union is not empty, as the Cityscapes scripts take
 it: a class that is predicted but never there counts with 0, one that is neither is left out (None), and `counted` says
-over how many classes the mean is. The same rule gives an image's own mIoU (`image_scores`).
+over how many classes the mean is. The same rule gives an image's own mIoU (`image_scores`). `MeanOver` names the two
+other rules in use: over the classes in the ground truth, and over all, where the VOC devkit and the ADE20K kit count a
+class that is nowhere with 0. On whole val sets, where every class occurs, all three are one number.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -23,6 +26,8 @@ from torch import Tensor
 
 from ingest.errors import UserError
 from ingest.shards.manifest import IGNORE
+
+MeanOver = Literal["union", "labels", "all"]
 
 # The counters are kept this many times and added up in `result`: neighbouring pixels are mostly of one class, and GPU
 # threads that add to one address queue up behind each other. Small matrices get more copies than large ones.
@@ -33,17 +38,16 @@ _COPIES_BYTES = 1 << 20
 class Scores:
     """Fractions in [0, 1], None where there is nothing to divide by. Plain Python numbers, ready for JSON."""
 
-    miou: float | None  # mean over the classes whose union is not empty
+    miou: float | None  # mean over the classes that `counted` counts
     pixel_accuracy: float | None  # of all valid pixels
     mean_class_accuracy: float | None  # mean over the classes in the ground truth
     iou: list[float | None]  # per class; None: neither in the ground truth nor predicted
-    class_accuracy: list[float | None]  # per class; None: not in the ground truth
+    class_accuracy: list[float | None]  # per class (its recall); None: not in the ground truth
     matrix: list[list[int]]  # [K][K] pixels: true class, predicted class
-
-    @property
-    def counted(self) -> int:
-        """Classes that mIoU is the mean of."""
-        return sum(iou is not None for iou in self.iou)
+    counted: int  # classes that mIoU (and mean Dice) is the mean of
+    dice: list[float | None]  # per class: 2 IoU / (1 + IoU), also called F1; None where IoU is None
+    mean_dice: float | None  # over the same classes as mIoU
+    fw_iou: float | None  # frequency-weighted IoU: each class's IoU by its share of the valid pixels
 
 
 class ConfusionMatrix:
@@ -89,7 +93,7 @@ class ConfusionMatrix:
             dist.all_reduce(whole._counts[0])
         return whole
 
-    def result(self) -> Scores:
+    def result(self, mean_over: MeanOver = "union") -> Scores:
         """The scores so far. Raises UserError when labels or predictions were neither a class nor 255."""
         counts = self._counts.sum(dim=0).cpu()
         wrong = int(counts[-1])
@@ -98,28 +102,40 @@ class ConfusionMatrix:
                 f"{wrong} pixels have a label or prediction outside the {self.num_classes} classes and not {IGNORE}: "
                 "check the shards with `python -m ingest verify`"
             )
-        return scores(counts[:-2].view(self.num_classes, self.num_classes))
+        return scores(counts[:-2].view(self.num_classes, self.num_classes), mean_over)
 
 
-def scores(matrix: Tensor) -> Scores:
-    """matrix: int64 [K,K], true class by predicted class -> Scores."""
+def scores(matrix: Tensor, mean_over: MeanOver = "union") -> Scores:
+    """matrix: int64 [K,K], true class by predicted class -> Scores. mean_over: which classes mIoU is the mean of."""
     hits = matrix.diagonal().tolist()
     truth = matrix.sum(dim=1).tolist()
     guess = matrix.sum(dim=0).tolist()
     unions = [t + g - h for t, g, h in zip(truth, guess, hits, strict=True)]
-    iou = [_ratio(hit, union) for hit, union in zip(hits, unions, strict=True)]
-    accuracy = [_ratio(hit, there) for hit, there in zip(hits, truth, strict=True)]
+    iou = [ratio(hit, union) for hit, union in zip(hits, unions, strict=True)]
+    dice = [ratio(2 * hit, t + g) for hit, t, g in zip(hits, truth, guess, strict=True)]
+    accuracy = [ratio(hit, there) for hit, there in zip(hits, truth, strict=True)]
+    over = {
+        "union": [union > 0 for union in unions],
+        "labels": [there > 0 for there in truth],
+        "all": [sum(truth) > 0] * len(hits),
+    }[mean_over]
+    weighted = [there * (score or 0.0) for there, score in zip(truth, iou, strict=True)]
     return Scores(
-        miou=mean(iou),
-        pixel_accuracy=_ratio(sum(hits), sum(truth)),
+        miou=mean((score or 0.0) if counts else None for score, counts in zip(iou, over, strict=True)),
+        pixel_accuracy=ratio(sum(hits), sum(truth)),
         mean_class_accuracy=mean(accuracy),
         iou=iou,
         class_accuracy=accuracy,
         matrix=matrix.tolist(),
+        counted=sum(over),
+        dice=dice,
+        mean_dice=mean((score or 0.0) if counts else None for score, counts in zip(dice, over, strict=True)),
+        fw_iou=ratio(math.fsum(weighted), sum(truth)),
     )
 
 
-def _ratio(part: int, whole: int) -> float | None:
+def ratio(part: float, whole: float) -> float | None:
+    """None of nothing."""
     return part / whole if whole else None
 
 
@@ -129,8 +145,8 @@ def mean(values: Iterable[float | None]) -> float | None:
     return math.fsum(known) / len(known) if known else None
 
 
-def image_counts(predictions: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Per image and class, pixels of the intersection and the union: uint8 [N,H,W] twice -> int64 [N,2,K].
+def per_class_counts(predictions: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Per image and class, pixels that are hits, in the label, and predicted: uint8 [N,H,W] twice -> int64 [N,3,K].
 
     Pixels of label 255 (or outside the classes, which `ConfusionMatrix` reports) count nowhere.
     """
@@ -140,8 +156,7 @@ def image_counts(predictions: Tensor, labels: Tensor, classes: int) -> Tensor:
     cell += torch.arange(images, device=cell.device).view(-1, 1, 1) * cells
     counts = torch.bincount(cell.flatten(), minlength=images * cells)
     matrix = counts.view(images, cells)[:, :-1].reshape(images, classes, classes)
-    hits = matrix.diagonal(dim1=1, dim2=2)
-    return torch.stack([hits, matrix.sum(dim=1) + matrix.sum(dim=2) - hits], dim=1)
+    return torch.stack([matrix.diagonal(dim1=1, dim2=2), matrix.sum(dim=2), matrix.sum(dim=1)], dim=1)
 
 
 def image_scores(predictions: Tensor, labels: Tensor, classes: int) -> list[dict[int, float]]:
@@ -149,8 +164,8 @@ def image_scores(predictions: Tensor, labels: Tensor, classes: int) -> list[dict
 
     predictions, labels: uint8 [N,H,W] on one device; one transfer to the host. Empty for an image without valid pixels.
     """
-    counted = image_counts(predictions, labels, classes).tolist()
+    counted = per_class_counts(predictions, labels, classes).tolist()
     return [
-        {c: hit / union for c, (hit, union) in enumerate(zip(hits, unions, strict=True)) if union}
-        for hits, unions in counted
+        {c: h / (t + g - h) for c, (h, t, g) in enumerate(zip(hits, truth, guess, strict=True)) if t + g}
+        for hits, truth, guess in counted
     ]

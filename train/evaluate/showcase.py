@@ -31,13 +31,15 @@ class _Kept:
 class Showcase:
     """Keeps some samples of a split, with what is predicted for them, as the batches pass."""
 
+    wants_confidence = False
+
     def __init__(self, shards: ShardSet, count: int) -> None:
         self._facts = shards.manifest
         chosen = np.unique(np.linspace(0, len(shards) - 1, min(count, len(shards))).round().astype(int))
         self._order = [shards.keys[sample] for sample in chosen]
         self._kept: dict[str, _Kept] = {}
 
-    def look(self, batch: Batch, predictions: torch.Tensor) -> None:
+    def look(self, batch: Batch, predictions: torch.Tensor, confidence: torch.Tensor | None = None) -> None:
         """Keeps the chosen ones of a batch; the others are not even copied to the host."""
         wanted = set(self._order)
         for i, key in enumerate(batch.keys):

@@ -11,20 +11,19 @@ import torch
 from ingest.errors import UserError, brief
 from ingest.shards.manifest import Manifest
 from ingest.shards.reader import ShardSet
-from pipeline.batch import Batch
 from pipeline.config import DataConfig
 from pipeline.loader import EvalLoader
 from train import backends, model
 from train.config import TrainConfig
 from train.distributed import Ranks
-from train.evaluate.evaluation import Evaluation, evaluate
+from train.evaluate.evaluation import Evaluation, Observer, evaluate
 from train.evaluate.extremes import Extremes
 from train.evaluate.showcase import Showcase
-from train.evaluate.size import at_size
 from train.log import charts
 from train.log.tracking import Tracker
 from train.losses import SegmentationLoss
 from train.optim.ema import Ema
+from train.predict.windows import Inference
 
 
 def validation_shards(data: DataConfig, trained_on: Manifest) -> ShardSet:
@@ -60,10 +59,12 @@ class Validator:
         self._showcase = Showcase(self.loader.shards, self._train.pictures)
         self.extremes = Extremes(self.loader.shards) if last else None
         amp = model.scoring_amp(self._train.amp, self._world.device)
+        how = Inference(amp, self._data.val_size, self._data.val_side)
         averaged = ema.averaged(net) if ema is not None else contextlib.nullcontext()
+        observers: list[Observer] = [self._showcase, *([self.extremes] if self.extremes else [])]
         # Whole images have their own sizes: nothing to tune for.
         with averaged, backends.autotuned(False, self._world.device):
-            return evaluate(at_size(net, self._data), self.loader, self._world, amp, self._look, loss)
+            return evaluate(net, self.loader, self._world, how, observers, loss)
 
     def tell(self, found: Evaluation, step: int, tracker: Tracker) -> None:
         """Curves, panels and the confusion matrix of the last `score`. Every rank calls it."""
@@ -81,8 +82,3 @@ class Validator:
         tracker.scalars(step, "val", {key: value for key, value in values.items() if value is not None} | speed)
         if scores.miou is not None:
             tracker.show(step, mIoU=f"{100 * scores.miou:.2f}%")
-
-    def _look(self, batch: Batch, predictions: torch.Tensor) -> None:
-        self._showcase.look(batch, predictions)
-        if self.extremes is not None:
-            self.extremes.look(batch, predictions)

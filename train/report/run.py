@@ -73,6 +73,11 @@ def read(folder: Path) -> RunRecord:
     return run
 
 
+def read_images(run: RunRecord) -> None:
+    """Takes up the folder's best and worst images, where it has them."""
+    _guarded(run, run.folder / IMAGES / "extremes.json", _take_images)
+
+
 def _guarded(run: RunRecord, path: Path, take: Callable[[RunRecord, str], None]) -> None:
     try:
         take(run, path.read_text(encoding="utf-8", errors="replace"))
