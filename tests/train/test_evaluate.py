@@ -43,20 +43,25 @@ def call(*command: str) -> subprocess.CompletedProcess[str]:
 
 def test_two_ranks_and_other_batches_give_the_same_digits(trained: Path, tmp_path: Path) -> None:
     found = []
-    launches = [["-m"], ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]]
+    launches = [["-m"], ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"], ["-m"]]
     for number, launch in enumerate(launches):
-        out = tmp_path / f"{number}.json"
-        done = call(*launch, "train.evaluate", "--checkpoint", str(trained), "--json", str(out))
+        out, page = tmp_path / f"{number}.json", tmp_path / f"{number}.html"
+        more = ["--boundary", "2px", "--report", str(page), "--batch-size", str(1 + number // 2)]
+        done = call(*launch, "train.evaluate", "--checkpoint", str(trained), "--json", str(out), *more)
         assert done.returncode == 0, done.stderr
         assert "mIoU" in done.stdout and done.stdout.count("class0") == 1
-        found.append(json.loads(out.read_text()))
+        found.append(json.loads(out.read_text()) | {"page": page.read_text()})
     speedless = [{key: value for key, value in one.items() if key != "images_per_second"} for one in found]
-    assert speedless[0] == speedless[1]
+    assert speedless[0] == speedless[1] == speedless[2]
     assert found[0]["images"] == 5
-    # every labelled pixel of the five scenes was judged, once
+    # every labeled pixel of the five scenes was compared, once
     sizes = [(40, 56), (48, 48), (37, 61)]
-    labelled = sum((smooth_scene(*sizes[i % 3], seed=100 + i)[1] != 255).sum() for i in range(5))
-    assert np.sum(found[0]["confusion"]) == labelled
+    labeled = sum((smooth_scene(*sizes[i % 3], seed=100 + i)[1] != 255).sum() for i in range(5))
+    assert np.sum(found[0]["confusion"]) == labeled == sum(found[0]["calibration"]["pixels"])
+    low, high = found[0]["interval_95"]["miou"]
+    assert low <= found[0]["miou"] <= high and 0 < found[0]["boundary"]["mean_iou"] < 1
+    for part in ("Confused pairs", "Suspected label errors", "Reliability diagram", "Worst images"):
+        assert part in found[0]["page"]
 
 
 def test_evaluation_agrees_with_its_own_predictions(trained: Path, toy: Path, tmp_path: Path) -> None:
@@ -96,15 +101,22 @@ def test_mistakes_are_one_line_and_exit_2(trained: Path, tmp_path: Path) -> None
     cases = [
         (["--checkpoint", "/nowhere.pt"], "checkpoint /nowhere.pt does not exist"),
         (["--checkpoint", str(trained), "--split", "vl"], "did you mean 'val'"),
+        (["--checkpoint", str(trained), "--report", "x.txt"], "ends in .html"),
+        (["--checkpoint", str(trained), "--mode", "whole", "--window", "32"], "--mode whole takes no --window"),
+        (["--checkpoint", str(trained), "--window", "32", "--stride", "33"], "uncovered"),
+        (["--checkpoint", str(trained), "--scales", "1,x"], "expected numbers from 0.1 to 4"),
+        (["--checkpoint", str(trained), "--boundary", "3"], "expected whole pixels such as 3px"),
         (["--checkpoint", str(trained), "--data", str(other)], "differ first at class 5 (none against 'class5')"),
     ]
     for arguments, message in cases:
         done = call("-m", "train.evaluate", *arguments)
         assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
-    junk = tmp_path / "junk.jpg"
+    junk, deep = tmp_path / "junk.jpg", tmp_path / "deep.png"
     junk.write_bytes(b"junk")
-    for images, message in ((str(junk), "is no readable image"), ("/nowhere", "does not exist")):
+    Image.fromarray(np.full((40, 40), 3000, np.uint16)).save(deep)
+    cases = ((str(junk), "is no readable image"), (str(deep), "more than 8 bits"), ("/nowhere", "does not exist"))
+    for images, message in cases:
         done = call(
             "-m", "train.predict", "--checkpoint", str(trained), "--images", images, "--out", str(tmp_path / "o")
         )

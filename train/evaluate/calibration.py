@@ -55,9 +55,10 @@ class Calibration:
         total = sum(pixels)
         # whole numbers until the one division: no rounding that depends on an order
         gap = sum(abs(sure - right * _STEPS) for sure, right in zip(steps, hits, strict=True))
+        # Six digits: the last bits of a logit depend on how many images are run together.
         return Reliability(
-            gap / (total * _STEPS) if total else None,
+            round(gap / (total * _STEPS), 6) if total else None,
             pixels,
-            [sure / (count * _STEPS) if count else None for sure, count in zip(steps, pixels, strict=True)],
+            [round(sure / (count * _STEPS), 6) if count else None for sure, count in zip(steps, pixels, strict=True)],
             [right / count if count else None for right, count in zip(hits, pixels, strict=True)],
         )

@@ -16,11 +16,11 @@ from ingest.errors import UserError
 from ingest.shards import pictures
 from ingest.shards.pictures import Array
 from ingest.shards.wording import count
-from train import config, model
+from train import model
 from train.checkpoints import checkpoint
 from train.distributed import ranks
-from train.evaluate.size import at_size
 from train.predict.files import image_files, predict
+from train.predict.options import Asked, inference, inference_options
 
 
 def _save_mask(mask: np.ndarray, palette: Sequence[Sequence[int]], path: Path) -> None:
@@ -46,11 +46,9 @@ def _overlay(image: Array, mask: Array, facts: dict[str, Any]) -> Array:
 @click.option("--images", required=True, multiple=True, help="An image file or a folder; may be given several times.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
 @click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "gpu"]))
-@click.option(
-    "--amp", type=click.Choice(["auto", "bf16", "fp16", "off"]), help="Autocast.  [default: as trained; off on a CPU]"
-)
+@inference_options(["whole", "sliding"], "whole")
 @click.argument("more", nargs=-1)
-def command(path: str, images: tuple[str, ...], out: Path, device: str, amp: str | None, more: tuple[str, ...]) -> None:
+def command(path: str, images: tuple[str, ...], out: Path, device: str, how: Asked, more: tuple[str, ...]) -> None:
     """Label plain image files with a checkpoint.
 
     Writes OUT/masks/NAME.png, whose pixel values are class ids shown in the dataset's palette, and
@@ -65,10 +63,10 @@ def command(path: str, images: tuple[str, ...], out: Path, device: str, amp: str
         net = model.from_checkpoint(state).to(world.device).to(memory_format=torch.channels_last)
         palette = state["dataset"]["palette"]
         pairs = predict(
-            at_size(net, config.parse(state["config"]).data),
+            net,
             [file for file, _ in found],
             world.device,
-            amp or model.scoring_amp(state["config"]["train"]["amp"], world.device),
+            inference(state, world.device, how),
         )
         for name, (image, mask) in zip(names, tqdm(pairs, total=len(names), unit="image", disable=None), strict=True):
             mask_path = (out / "masks" / name).with_suffix(".png")

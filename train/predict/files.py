@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ingest.errors import UserError
-from train import model
+from train.predict.windows import Inference, segment
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 
@@ -38,6 +38,11 @@ def read_image(path: Path) -> np.ndarray:
     """Any image file -> uint8 [H, W, 3], turned upright as EXIF says."""
     try:
         with Image.open(path) as image:
+            if image.mode.startswith("I") or image.mode == "F":
+                raise UserError(
+                    f"{path} holds more than 8 bits a channel ({image.mode}), and this net was trained on 8-bit RGB: "
+                    "ingest it with `range` in a spec, or convert it to 8 bits as the training images were"
+                )
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except (OSError, UnidentifiedImageError, SyntaxError) as error:
         raise UserError(f"{path} is no readable image ({error}): remove or replace it") from error
@@ -45,13 +50,11 @@ def read_image(path: Path) -> np.ndarray:
 
 @torch.inference_mode()
 def predict(
-    net: torch.nn.Module, files: Sequence[Path], device: torch.device, amp: str = "auto"
+    net: torch.nn.Module, files: Sequence[Path], device: torch.device, how: Inference
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """For each file its image uint8 [H, W, 3] and the predicted class ids uint8 [H, W]."""
     net.eval()
     for path in files:
         image = read_image(path)
         images = torch.from_numpy(np.array(image)[None]).permute(0, 3, 1, 2).to(device)
-        with model.autocast(amp, device):
-            logits = net(images)
-        yield image, logits.argmax(dim=1)[0].to(torch.uint8).cpu().numpy()
+        yield image, segment(net, images, how).argmax(dim=1)[0].to(torch.uint8).cpu().numpy()

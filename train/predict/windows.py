@@ -1,10 +1,10 @@
 """From images to scores: whole or in overlapping windows, at one scale or several, mirrored or not.
 
 Evaluation and prediction share this. Scores are logits; what overlaps, and what several scales and the mirror image
-give, is averaged as logits. In a window the middle counts most: a Gaussian of an eighth of the window's side, never
-less than a thousandth. Windows lie on a grid, the last of a row and column moved in, so that all have one size and are
-run several at a time; scores are kept for one row of windows only, and handed on as soon as no later window reaches
-them: memory does not grow with the image.
+give, is averaged as logits. In a window the middle counts most: a Gaussian of an eighth of the window's side, along
+each side never less than a thousandth. Windows lie on a grid, the last of a row and column moved in, so that all have
+one size and are run several at a time; scores are kept for one row of windows only, and handed on as soon as no later
+window reaches them: memory does not grow with the image.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Read = Callable[[int, int, int, int], Tensor]
 """(y, x, height, width) -> that part of the images, uint8 [N,C,height,width], on the net's device."""
 
 _SIGMA = 1 / 8  # of the Gaussian, as a share of the window's side
-_LEAST = 1e-3  # weight of a window's corner
+_LEAST = 1e-3  # weight of a window's border along each side
 ROW_BYTES = 256 << 20  # of the scores of a row of windows; wider images are done in lanes
 
 
@@ -168,9 +168,9 @@ def gaussian(window: tuple[int, int]) -> Tensor:
     axes = []
     for side in window:
         place = torch.arange(side, dtype=torch.float64) - (side - 1) / 2
-        axes.append(torch.exp(-0.5 * (place / (side * _SIGMA)) ** 2))
-    weight = torch.outer(*axes)
-    return weight.clamp_(min=_LEAST).float()
+        # The least weight goes by sides: in a corner of the image, too, a window's border counts less than its inside.
+        axes.append(torch.exp(-0.5 * (place / (side * _SIGMA)) ** 2).clamp_(min=_LEAST))
+    return torch.outer(*axes).float()
 
 
 def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
