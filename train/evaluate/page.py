@@ -138,7 +138,8 @@ def _figure(said: str, area: Area, manifest: Manifest) -> str:
     )
     y, x, height, width = area.box
     where = f'<span class="lowest">{escape(area.key)}, {height}x{width} at row {y}, column {x}</span>'
-    return f'<figure class="sample"><figcaption><span>{said}</span>{where}</figcaption><div class="panels">{cells}</div></figure>'
+    caption = f"<figcaption><span>{said}</span>{where}</figcaption>"
+    return f'<figure class="sample">{caption}<div class="panels">{cells}</div></figure>'
 
 
 def _calibration(found: dict[str, Any]) -> str:
