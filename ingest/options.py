@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -92,16 +93,10 @@ class Common:
         """Writes the shards and reports. `words` name the source, so that the manifest tells how to make it again."""
         from ingest import report, writer
         from ingest.pixels.images import Format
-        from ingest.pixels.rasters import Tile
         from ingest.shards import remote
-        from ingest.tiling import tiled
 
-        if self.tile and self.max_side:
-            raise UserError("--tile and --max-side do not go together: choose one")
         self._look(raw)
-        if self.tile or not raw.pixels.plain:
-            raw = tiled(raw, Tile(*self.tile) if self.tile else Tile())
-
+        raw = self._scenes(raw)
         options = {
             "splits": list(raw.splits),
             "shard_size": self.shard_size,
@@ -150,6 +145,27 @@ class Common:
                 f"{out}: {report.counted(facts.num_classes, 'class')}; "
                 f"look: python -m ingest show {out} --out sheet.png"
             )
+
+    def _scenes(self, raw: RawDataset) -> RawDataset:
+        """The dataset as tiles of scenes, where it is one: cut by --tile, chosen bands, or a place on the map."""
+        from ingest.pixels.measure import measured
+        from ingest.pixels.rasters import Tile
+        from ingest.shards.summary import training_split
+        from ingest.sources.raw import on_the_map
+        from ingest.tiling import tiled
+
+        if self.tile and self.max_side:
+            raise UserError("--tile and --max-side do not go together: choose one")
+        if self.max_side and not raw.pixels.plain:
+            raise UserError(
+                "--max-side scales plain pictures, not scenes with `bands` or `range`: cut them with --tile"
+            )
+        if not self.tile and raw.pixels.plain and (self.max_side or not on_the_map(raw)):
+            return raw
+        if not self.dry_run:
+            training = raw.splits[training_split(raw.splits)]
+            raw = dataclasses.replace(raw, pixels=measured(raw.pixels, [pair.image for pair in training]))
+        return tiled(raw, Tile(*self.tile) if self.tile else Tile())
 
     def _look(self, raw: RawDataset) -> None:
         """Says what was concluded from the files; refuses what would train nothing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -17,7 +17,9 @@ from ingest.errors import UserError
 from ingest.pixels import rasters
 from ingest.pixels.labels import DrawnLabel, LabelMap
 from ingest.pixels.rasters import Tile
+from ingest.pixels.raw import facts
 from ingest.pixels.recipe import PixelRecipe
+from ingest.pixels.tiff import Facts
 from ingest.processes import watch_parent
 from ingest.sources.archives import Source
 from ingest.sources.raw import Pair, RawDataset
@@ -37,14 +39,15 @@ class _Job:
 
 def tiled(raw: RawDataset, tile: Tile) -> RawDataset:
     """The dataset with a sample per tile; only the files' heads are read."""
-    splits = {}
-    for split, pairs in raw.splits.items():
-        splits[split] = [
-            dataclasses.replace(pair, window=window)
-            for pair in pairs
-            for window in rasters.windows(*rasters.read_size(pair.image), tile)
-        ]
+    splits = {split: [one for pair in pairs for one in _tiles(pair, tile)] for split, pairs in raw.splits.items()}
     return dataclasses.replace(raw, splits=splits, expected={})  # official counts are of whole images
+
+
+def _tiles(pair: Pair, tile: Tile) -> Iterator[Pair]:
+    found = facts(pair.image)
+    for window in rasters.windows(found.height, found.width, tile):
+        place = found.place and found.place.shifted(window[0], window[1])
+        yield dataclasses.replace(pair, window=window, place=place)
 
 
 def place(folder: Path, source: Source | DrawnLabel) -> Path:
@@ -65,15 +68,21 @@ def prepare(pairs: Iterable[Pair], folder: Path, raw: RawDataset, workers: int) 
     _run(jobs, workers, raw.name)
     for pair in unique.values():
         if isinstance(pair.label, Source):
-            _same_size(pair, rasters.read_size(pair.image), rasters.read_size(pair.label))
+            _same_grid(pair, facts(pair.image), facts(pair.label))
 
 
-def _same_size(pair: Pair, image: tuple[int, int], label: tuple[int, int]) -> None:
+def _same_grid(pair: Pair, image: Facts, label: Facts) -> None:
+    """UserError where a scene and its label differ in size, or lie elsewhere on the map."""
     assert pair.label is not None
-    if image != label:
+    if (image.height, image.width) != (label.height, label.width):
         raise UserError(
-            f"{pair.image.name} is {image[1]}x{image[0]}, its label {pair.label.name} {label[1]}x{label[0]} "
-            "(width x height): pair the image with its own label, or resize one of them"
+            f"{pair.image.name} is {image.width}x{image.height}, its label {pair.label.name} "
+            f"{label.width}x{label.height} (width x height): pair the image with its own label, or resize one of them"
+        )
+    if image.place and label.place and not image.place.same_as(label.place):
+        raise UserError(
+            f"{pair.image.name} and its label {pair.label.name} lie on different grids ({image.place.brief} and "
+            f"{label.place.brief}): bring the label to the image's grid, as `gdalwarp` does"
         )
 
 

@@ -232,6 +232,7 @@ def _sample(planned: Planned, result: Converted, files: list[tuple[str, bytes]],
         label_bytes=members[1].bytes if pair.label else None,
         row_crc32=result.row_crc32,
         classes=result.classes,
+        geo=pair.place.as_dict() if pair.place else None,
     )
 
 

@@ -79,10 +79,12 @@ def facts(source: Source) -> tiff.Facts:
     return tiff.Facts(height, width, 3, "uint8")
 
 
-def strips(source: Source, found: tiff.Facts, pixels: PixelRecipe) -> Iterator[NDArray[np.generic]]:
-    """A scene's raw pixels from the top down: large TIFFs in strips, all else at once."""
+def strips(
+    source: Source, found: tiff.Facts, pixels: PixelRecipe, most: int | None = None
+) -> Iterator[NDArray[np.generic]]:
+    """A scene's raw pixels from the top down: TIFFs in strips, all else at once. `most`: so many strips, spread."""
     if is_tiff_source(source) and not found.by_pillow:
-        yield from tiff.strips(source, found)
+        yield from tiff.strips(source, found, most)
     elif pixels.plain:
         yield np.asarray(to_rgb(decode_image(source.read(), source.name), source.name))
     else:

@@ -36,6 +36,24 @@ class Place:
     crs: str  # "EPSG:32632", or WKT
     transform: tuple[float, float, float, float, float, float]  # pixel -> map, as rasterio's Affine: a, b, c, d, e, f
 
+    def as_dict(self) -> dict[str, Any]:
+        """For a shard's record."""
+        return {"crs": self.crs, "transform": list(self.transform)}
+
+    @property
+    def brief(self) -> str:
+        """For messages: the system, the first pixel's corner and a pixel's size."""
+        a, b, c, d, e, f = self.transform
+        return f"{self.crs[:30]} at {c:.10g}, {f:.10g}, pixels of {abs(a) + abs(b):.6g} x {abs(d) + abs(e):.6g}"
+
+    def same_as(self, other: Place) -> bool:
+        """Whether two grids agree to a hundredth of a pixel at their origin, and in their pixels."""
+        size = max(abs(value) for value in (self.transform[0], self.transform[1], self.transform[3], self.transform[4]))
+        return self.crs == other.crs and all(
+            abs(one - two) <= (0.01 if index in (2, 5) else 1e-6) * size
+            for index, (one, two) in enumerate(zip(self.transform, other.transform, strict=True))
+        )
+
     def shifted(self, y: int, x: int) -> Place:
         """Of the tile whose first pixel is (y, x)."""
         a, b, c, d, e, f = self.transform
@@ -81,19 +99,22 @@ def read(data: bytes, name: str) -> NDArray[np.generic]:
     return _whole(data, name, found)
 
 
-def strips(source: Source, found: Facts) -> Iterator[NDArray[np.generic]]:
-    """A scene's rows from the top down, arrays [h, W, bands] of some 64 MB."""
+def strips(source: Source, found: Facts, most: int | None = None) -> Iterator[NDArray[np.generic]]:
+    """A scene's rows from the top down, arrays [h, W, bands] of some 64 MB; of `most` that many, spread evenly."""
     rows = max(1, _STRIP // max(1, found.width * found.bands * np.dtype(found.dtype).itemsize))
     if rasterio() is None or _pages(source) > 1:
         whole = read(source.read(), source.name)
         whole = whole[..., None] if whole.ndim == 2 else whole
         yield from (whole[start : start + rows] for start in range(0, found.height, rows))
         return
+    starts = range(0, found.height, rows)
+    if most is not None and len(starts) > most:
+        starts = range(0, found.height, rows * -(-len(starts) // most))
     from rasterio.windows import Window
 
     try:
         with _opened(source.path if source.loose else source.read()) as held:
-            for start in range(0, found.height, rows):
+            for start in starts:
                 window = Window(0, start, found.width, min(rows, found.height - start))
                 yield np.moveaxis(held.read(window=window), 0, 2)
     except Exception as error:  # GDAL's errors, by kind of damage

@@ -10,7 +10,9 @@ from typing import Any
 from ingest.errors import UserError, nearest
 from ingest.pixels.labels import Color, DrawnLabel, LabelMap
 from ingest.pixels.rasters import Window
+from ingest.pixels.raw import facts
 from ingest.pixels.recipe import PixelRecipe
+from ingest.pixels.tiff import Place
 from ingest.shards.manifest import Skipped
 from ingest.sources.archives import Source
 from ingest.sources.trees import Tree
@@ -23,6 +25,7 @@ class Pair:
     image: Source
     label: Source | DrawnLabel | None
     window: Window | None = None  # of a scene that was prepared in the scratch folder: y, x, height, width
+    place: Place | None = None  # of the image or tile on the map
 
     @property
     def stem(self) -> str:
@@ -83,3 +86,12 @@ def pair_up(
                 "add the label, remove the image, or leave such images out with --skip-bad"
             )
     return pairs, skipped
+
+
+def on_the_map(raw: RawDataset) -> bool:
+    """Whether the first image is a scene that knows its place, or where it has no data."""
+    first = next((pair.image for pairs in raw.splits.values() for pair in pairs), None)
+    if first is None or not first.name.lower().endswith((".tif", ".tiff")):
+        return False
+    found = facts(first)
+    return found.place is not None or found.nodata is not None
