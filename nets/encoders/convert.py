@@ -10,7 +10,7 @@ import torch
 
 from nets.encoders.encoder import Encoder
 from nets.encoders.layouts import recognize
-from nets.encoders.weights import Fit, fit, read, refusal
+from nets.encoders.weights import first_line, fit, read, refusal
 from nets.errors import NetError
 
 
@@ -38,13 +38,16 @@ def convert(file: Path, out: Path) -> list[str]:
             "a file with timm's names needs no conversion: check it with --for ENCODER"
         )
     model = timm.create_model(layout.encoder)
-    found: Fit = fit({layout.rename(name): tensor for name, tensor in tensors.items()}, layout.encoder, model)
+    found = fit({layout.rename(name): tensor for name, tensor in tensors.items()}, layout.encoder, model)
     if not found.whole or len(found.tensors) != len(tensors):
         raise NetError(f"{file} does not fit {layout.encoder}: {refusal(found)}; is the file whole?")
     model.load_state_dict(found.tensors | found.kept)
     partial = out.with_name(out.name + ".partial")
-    torch.save(model.state_dict(), partial)
-    os.replace(partial, out)
+    try:
+        torch.save(model.state_dict(), partial)
+        os.replace(partial, out)
+    except (OSError, RuntimeError) as error:  # torch raises the latter where there is no folder
+        raise NetError(f"--out {out} cannot be written ({first_line(error)})") from error
     return [
         f"wrote {out}: {len(found.tensors)} tensors of {layout.title}, by timm's names",
         *check(out, layout.encoder),

@@ -40,7 +40,7 @@ def create_timm(name: str, options: dict[str, Any], pretrained: bool | str | os.
         )
     cached = _cached_file(config.hf_hub_id)
     if cached is not None:
-        return _from_file(name, options, cached)  # the hub is not asked for what is here
+        return _from_file(name, options, cached, of_hub=True)  # the hub is not asked for what is here
     if not _hub_can_be_reached():
         raise _no_connection(name, "the hub cannot be reached from here")
     try:
@@ -75,7 +75,8 @@ def pretrained_source(net: nn.Module) -> str | None:
     return source
 
 
-def _from_file(name: str, options: dict[str, Any], file: str) -> Any:
+def _from_file(name: str, options: dict[str, Any], file: str, of_hub: bool = False) -> Any:
+    """of_hub: timm's own file for that model, which may hold more than the model."""
     if not os.path.isfile(file):
         raise NetError(f"backbone_weights {file!r} is no file: give timm's weights of {name}")
     try:
@@ -84,6 +85,8 @@ def _from_file(name: str, options: dict[str, Any], file: str) -> Any:
         raise NetError(f"backbone_weights {file!r} do not fit {name}: {error}") from error
     model = timm.create_model(name, **options)
     found = fit(tensors, name, model)
+    if of_hub:
+        found.unexpected.clear()
     if not found.whole:
         raise NetError(f"backbone_weights {file!r} do not fit {name}: {refusal(found)}; {remedy(tensors, file, name)}")
     model.load_state_dict(found.tensors | found.kept)

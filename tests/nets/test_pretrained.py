@@ -79,8 +79,12 @@ def test_no_connection_says_how_to_do_without(monkeypatch: pytest.MonkeyPatch) -
     assert "'resnet18'" in message and "backbone_weights" in message and "cannot be reached" in message
 
 
-def test_weights_in_the_hubs_cache_need_no_connection(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nets.encoders.pretrained, "_cached_file", lambda hub_id: str(weights))
+def test_weights_in_the_hubs_cache_need_no_connection(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nets.encoders.pretrained, "_cached_file", lambda hub_id: str(tmp_path / "cached.pth"))
+    more = torch.load(weights, weights_only=True) | {"more.than.the.model": torch.zeros(1)}
+    torch.save(more, tmp_path / "cached.pth")
     net = nets.build("unet", 3, backbone="resnet18", pretrained=True)
     assert torch.equal(net.encoder.model.conv1.weight, torch.load(weights, weights_only=True)["conv1.weight"])
 

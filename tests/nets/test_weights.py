@@ -92,6 +92,20 @@ def test_other_names_are_refused_from_the_command_line(published: Path, encoder:
         assert words in done.stderr
 
 
+def test_mistakes_of_the_converter_are_one_line(published: Path, converted: Path, tmp_path: Path) -> None:
+    for arguments, words in (
+        ([str(published), "--out", str(tmp_path / "no" / "x.pth")], "cannot be written"),
+        ([str(converted), "--out", str(tmp_path / "x.pth")], "of no layout that can be converted"),
+        ([str(tmp_path / "none.pth"), "--out", str(tmp_path / "x.pth")], "is no file"),
+        ([str(converted), "--for", "resnet1888"], "timm has no encoder"),
+    ):
+        result = CliRunner().invoke(main, ["weights", *arguments])
+        assert isinstance(result.exception, nets.NetError) and words in str(result.exception)
+        assert "\n" not in str(result.exception)
+    assert CliRunner().invoke(main, ["weights", str(converted)]).exit_code == 2
+    assert not list(tmp_path.iterdir())
+
+
 def test_name_map_block_by_block() -> None:
     for theirs, ours in {
         "_conv_stem.weight": "conv_stem.weight",
