@@ -92,8 +92,8 @@ class IndexReader:
                 raise ValueError("its directory's sum differs")
             self._ranges = {name: self._place(name) for name in NAMES}
             self.columns = Columns(**{name: self._array(name) for name in NAMES})
-        except (ValueError, KeyError, IndexError, struct.error, zipfile.BadZipFile) as error:
-            raise UserError(f"{path} is damaged ({error}): {_remedy(path)}") from error
+        except Exception as error:  # zipfile and numpy raise what they like, tokenize.TokenError for one
+            raise UserError(f"{path} is damaged ({_line(error)}): {_remedy(path)}") from error
 
     def check(self, *names: str) -> None:
         """Compares these columns' sums with the directory's. UserError when one differs."""
@@ -123,6 +123,10 @@ class IndexReader:
             raise ValueError(f"{name} holds {dtype.str} {shape}, expected {kind} {('N', *each)}")
         flat = np.frombuffer(self._content, dtype, int(np.prod(shape)), start + head.tell())
         return flat.reshape(shape)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__} {error}".split())
 
 
 def _size(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
