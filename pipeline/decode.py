@@ -43,7 +43,7 @@ def image(encoded: Pixels, factor: int = 1, padded: bool = False, out: Pixels | 
     a decoder could go on with gray blocks.
     """
     if encoded.ndim == 3:
-        pixels = _downsampled(encoded, factor)
+        pixels = downsampled(encoded, factor)
     elif encoded[0] == 0xFF:
         return _jpeg(encoded, factor, padded, out)
     else:
@@ -52,9 +52,9 @@ def image(encoded: Pixels, factor: int = 1, padded: bool = False, out: Pixels | 
             bgr = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
             if bgr is None:
                 raise DecodeError("neither a whole PNG nor a JPEG")
-            pixels = _rgb(_downsampled(bgr, factor), cv2.COLOR_BGR2RGBA if padded else cv2.COLOR_BGR2RGB, padded)
+            pixels = _rgb(downsampled(bgr, factor), cv2.COLOR_BGR2RGBA if padded else cv2.COLOR_BGR2RGB, padded)
         else:
-            rgb = _downsampled(rgb.reshape(rgb.shape[0], -1, 3), factor)
+            rgb = downsampled(rgb.reshape(rgb.shape[0], -1, 3), factor)
             pixels = _rgb(rgb, cv2.COLOR_RGB2RGBA, padded) if padded else rgb
     if out is not None and pixels is not out:
         _same_size(pixels.shape, out.shape)
@@ -148,7 +148,7 @@ def _jpeg(encoded: Pixels, factor: int, padded: bool, out: Pixels | None) -> Pix
         raise DecodeError(f"damaged JPEG ({error})") from error
 
 
-def _downsampled(pixels: Pixels, factor: int) -> Pixels:
+def downsampled(pixels: Pixels, factor: int) -> Pixels:
     """Means of factor x factor pixels; the last row and column are repeated where that does not come out even."""
     if factor == 1:
         return pixels

@@ -46,6 +46,7 @@ def write_shards(
         for first in range(0, len(pairs), per_shard):
             name = f"{split}-{first // per_shard:06d}"
             samples, files, pixels = [], [], np.zeros(256, dtype=np.int64)
+            sums = np.zeros((2, channels), dtype=np.int64)
             for number, (image, label) in enumerate(pairs[first : first + per_shard], start=first):
                 key = f"{split}-{number}"
                 members = [(f"{key}.{ext}", encode(image, ext))]
@@ -53,13 +54,14 @@ def write_shards(
                     members.append((f"{key}.seg.png", encode(label, "png")))
                     pixels += np.bincount(label.ravel(), minlength=256)
                 files.append(members)
+                sums += [image.sum((0, 1), np.int64), (image.astype(np.int64) ** 2).sum((0, 1))]
                 samples.append(manifest.Sample(key, f"{key}.{ext}", f"{key}.png", ext, *image.shape[:2]))
             _write_tar(folder / f"{name}.tar", files)
             tar = (folder / f"{name}.tar").read_bytes()
             digest = hashlib.sha256(tar).hexdigest()
             class_pixels = pixels[:num_classes].tolist()
             record = manifest.ShardRecord(
-                name, len(tar), digest, class_pixels, int(pixels[255]), [0] * 3, [0] * 3, samples
+                name, len(tar), digest, class_pixels, int(pixels[255]), *sums.tolist(), samples
             )
             manifest.save_shard(record, folder)
             shards.append((manifest.Shard(name, len(samples), len(tar), digest), record))

@@ -68,6 +68,8 @@ class ShardSet:
         self.image_formats = frozenset(ext for i, ext in enumerate(FORMS) if (self._columns.image_form == i).any())
         # Whether they are pixels, of which `rows` reads a part, and not JPEG or PNG files.
         self.raw = "npy" in self.image_formats
+        # And whether `rows` can check what it reads; not in schema 1.
+        self.by_rows = self.raw and len(self._columns.row_crc32) > 0
 
     def __len__(self) -> int:
         return len(self._columns)
@@ -95,13 +97,15 @@ class ShardSet:
         assert self.labeled, "an unlabeled split has no labels to ask for"
         return self._tars[self._shard(sample)].read(self._label(sample))
 
-    def damaged(self, sample: int, image: Bytes, label: Bytes | None = None) -> str | None:
+    def damaged(self, sample: int, image: Bytes | None, label: Bytes | None = None) -> str | None:
         """Which of the sample's files, "image" or "label", is not the one that was ingested, by its CRC-32.
 
-        image, label: as `image` and `label` gave them. A flipped bit in a JPEG mostly decodes to a picture, of another
-        scene. 0.1 ms for 600 kB. None where both are as they were, and in datasets that recorded no sums.
+        image, label: as `image` and `label` gave them, or None for what is not to be checked. A flipped bit in a JPEG
+        mostly decodes to a picture, of another scene. 0.1 ms for 600 kB. None where both are as they were, and in
+        datasets that recorded no sums.
         """
-        if image_crc := int(self._columns.image_crc32[sample]):  # 0: none was recorded
+        image_crc = int(self._columns.image_crc32[sample])  # 0: none was recorded
+        if image is not None and image_crc:
             if self.raw:
                 image = self._tars[self._shard(sample)].read(self._image(sample))  # the file's sum, its header counted
             if deflate.crc32(image) != image_crc:
@@ -123,9 +127,9 @@ class ShardSet:
         content = np.empty((last - first) * pitch, np.uint8) if into is None else into[: (last - first) * pitch]
         start = member.at + member.bytes - height * pitch + first * pitch
         self._tars[self._shard(sample)].read_into(content, start, member.name)
-        begin = int(self._columns.row_end[sample - 1]) if sample else 0
-        sums = self._columns.row_crc32[begin : int(self._columns.row_end[sample])]
-        if len(sums):  # none in schema 1
+        if self.by_rows:
+            begin = int(self._columns.row_end[sample - 1]) if sample else 0
+            sums = self._columns.row_crc32[begin : int(self._columns.row_end[sample])]
             for block, top in enumerate(range(0, last - first, rows.BLOCK), start=first // rows.BLOCK):
                 if deflate.crc32(content[top * pitch : (top + rows.BLOCK) * pitch]) != sums[block]:
                     return None

@@ -13,6 +13,7 @@ from ingest.shards.reader import ShardSet
 from pipeline import decode, geometry
 from pipeline.batch import Batch
 from pipeline.config import Stream
+from pipeline.cpu import region
 from pipeline.cpu.warp import Image, warp_image, warp_label
 from pipeline.feeding import Feeding, OnBad
 from pipeline.request import CHANGED, Request, broken, keys_of, mean_color
@@ -77,16 +78,19 @@ def _crop(source: _Source, request: Request, i: int, out_image: Image, out_label
     assert request.matrices is not None and request.sigmas is not None and request.downsample is not None
     shards, fill = source.shards, source.fill
     sample, matrix, factor = int(request.samples[i]), request.matrices[i], int(request.downsample[i])
-    encoded = shards.image(sample), shards.label(sample)
+    encoded, encoded_label = None if shards.by_rows else shards.image(sample), shards.label(sample)
     kind = "image"
     try:
-        if damaged := shards.damaged(sample, *encoded):
+        if damaged := shards.damaged(sample, encoded, encoded_label):
             kind = damaged
             raise decode.DecodeError(CHANGED)
-        image = decode.image(encoded[0], factor, padded=len(fill) == 3)
-        _check_size(image, shards, sample, factor)
+        if encoded is None:
+            image = region.read(shards, sample, matrix, out_label.shape, factor)
+        else:
+            image = decode.image(encoded, factor, padded=len(fill) == 3)
+            _check_size(image, shards, sample, factor)
         kind = "label"
-        label = decode.label(encoded[1])
+        label = decode.label(encoded_label)
         _check_size(label, shards, sample, 1)
     except decode.DecodeError as error:
         if source.on_bad == "error":
