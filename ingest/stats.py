@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,19 +10,20 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ingest.errors import UserError
 from ingest.report import table
-from ingest.shards import manifest
+from ingest.shards import class_weights, manifest
 
 
 @dataclass(frozen=True)
 class ClassStats:
-    """One class over the labelled pixels of a split."""
+    """One class over the labeled pixels of a split."""
 
     name: str
     color: list[int]
     pixels: int
     share: float  # of the pixels that are not ignored
-    inverse_weight: float  # 1 / (classes * share), so that a balanced set has 1; 0 for a class that never occurs
-    median_weight: float  # median share / share (Eigen and Fergus, ICCV 2015, on whole-split shares); 0 likewise
+    # As loss.class_weights has them (ingest/shards/class_weights.py); 0 for a class that never occurs
+    inverse_weight: float  # frequency
+    median_weight: float | None  # median_frequency; None where it was not recorded which images show which class
 
 
 @dataclass(frozen=True)
@@ -41,24 +41,25 @@ class Stats:
 
 
 def measure(folder: Path, split: str) -> Stats:
-    """Raises UserError on an unknown or unlabelled split."""
+    """Raises UserError on an unknown or unlabeled split."""
     facts = manifest.load(folder)
     chosen = facts.split(split)
     total = sum(chosen.class_pixels)
     if not chosen.labeled or not total:
-        raise UserError(f"split {split!r} of {folder} has no labelled pixels: choose another --split")
-    shares = [pixels / total for pixels in chosen.class_pixels]
-    median = statistics.median(share for share in shares if share)
+        raise UserError(f"split {split!r} of {folder} has no labeled pixels: choose another --split")
+    medians: list[float] | list[None] = [None] * len(facts.classes)
+    if chosen.class_image_pixels:
+        medians = class_weights.median_frequency(chosen.class_pixels, chosen.class_image_pixels)
     classes = [
-        ClassStats(
-            name,
-            color,
-            pixels,
-            share,
-            1 / (len(shares) * share) if share else 0.0,
-            median / share if share else 0.0,
+        ClassStats(name, color, pixels, pixels / total, inverse, median)
+        for name, color, pixels, inverse, median in zip(
+            facts.classes,
+            facts.palette,
+            chosen.class_pixels,
+            class_weights.inverse_frequency(chosen.class_pixels),
+            medians,
+            strict=True,
         )
-        for name, color, pixels, share in zip(facts.classes, facts.palette, chosen.class_pixels, shares, strict=True)
     ]
     ignored = chosen.ignored_pixels / (total + chosen.ignored_pixels)
     return Stats(facts.name, split, chosen.samples, ignored, chosen.image_size, facts.mean, facts.std, classes)
@@ -78,7 +79,7 @@ def as_table(stats: Stats) -> str:
                 f"{one.pixels:,}",
                 f"{100 * one.share:.2f}%",
                 f"{one.inverse_weight:.3f}",
-                f"{one.median_weight:.3f}",
+                "-" if one.median_weight is None else f"{one.median_weight:.3f}",
             ]
         )
     sizes = ", ".join(f"{name} {height}x{width}" for name, (height, width) in stats.image_size.items())
@@ -94,7 +95,7 @@ def draw(stats: Stats) -> Image.Image:
     classes = sorted(stats.classes, key=lambda one: -one.pixels)
     page = Image.new("RGB", (left + bar + 90, (len(classes) + 2) * line), (255, 255, 255))
     pen, font = ImageDraw.Draw(page), ImageFont.load_default(12)
-    title = f"{stats.dataset} {stats.split}: share of {stats.samples:,} samples' labelled pixels"
+    title = f"{stats.dataset} {stats.split}: share of {stats.samples:,} samples' labeled pixels"
     pen.text((8, 6), title, (0, 0, 0), font=font)
     top = classes[0].share
     for number, one in enumerate(classes):

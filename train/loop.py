@@ -37,6 +37,7 @@ from train.log.summary import Summary
 from train.log.tracking import Tracker
 from train.log.window import Window
 from train.losses import SegmentationLoss
+from train.losses.class_weights import PixelCounts
 from train.optim import optimizers, schedules
 from train.optim.ema import Ema, averaged_state
 
@@ -91,8 +92,9 @@ class Run:
         self.scaler = torch.amp.GradScaler(
             world.device.type, enabled=model.amp_dtype(train.amp, world.device) is torch.float16
         )
-        class_pixels = shards.manifest.split(data.train).class_pixels
-        self.loss = SegmentationLoss(recipe.loss, len(self.facts["classes"]), class_pixels).to(world.device)
+        split = shards.manifest.split(data.train)
+        counts = PixelCounts(split.class_pixels, split.class_image_pixels)
+        self.loss = SegmentationLoss(recipe.loss, len(self.facts["classes"]), counts).to(world.device)
         self.counts = ConfusionMatrix(len(self.facts["classes"]), world.device) if train.train_miou else None
         self.step = 0
         self._unjudged = False  # whether the weights of `step` are saved, but not yet validated

@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from ingest.errors import UserError
+from train.losses.class_weights import PixelCounts
 from train.losses import LossConfig, SegmentationLoss, bad_labels
 from train.losses.pixelwise import cross_entropy, focal, hardest
 
@@ -230,7 +231,7 @@ class TestCombination:
 
     def test_weights_from_the_dataset(self, batch):
         logits, labels = batch
-        module = SegmentationLoss(LossConfig(class_weights="enet"), K, class_pixels=[100, 10, 1, 0])
+        module = SegmentationLoss(LossConfig(class_weights="enet"), K, PixelCounts([100, 10, 1, 0]))
         assert module.weights.shape == (K,) and module.weights[3] == 0
         assert module(Logits(logits), labels)[0].isfinite()
 

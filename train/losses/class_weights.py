@@ -1,14 +1,7 @@
-"""Class weights from the training split's pixel counts, so that rare classes are heard.
+"""The recipe's loss.class_weights, so that rare classes are heard: none, a rule over the training split, or a list.
 
-With n_c the pixels of class c in the training split, p_c = n_c / sum(n), and P the classes with n_c > 0:
-
-    none              1 for every class
-    frequency         1 / (|P| p_c): every class has the same say in sum_c p_c w_c, which is 1
-    median_frequency  median over P of p / p_c (Eigen & Fergus 2015, section 6.3.2). The paper takes the share of c
-                      among the pixels of the images that show c; `dataset.json` counts pixels over the whole split,
-                      so p_c is taken there. Classes that many images lack come out somewhat heavier.
-    enet              1 / ln(1.02 + p_c): between 1.4 and 50.5 (Paszke et al. 2016, section 5.2)
-    [w_0, w_1, ...]   as given
+    none | frequency | median_frequency | enet     the rules stand in ingest/shards/class_weights.py
+    [w_0, w_1, ...]                                as given
 
 A class without a pixel in the training split gets weight 0: no target ever asks for it, and label smoothing, which
 spreads a little weight over all classes, must not pull towards it.
@@ -16,11 +9,11 @@ spreads a little weight over all classes, must not pull towards it.
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ingest.errors import UserError, brief
+from ingest.shards import class_weights as rules
 from pipeline import checks
 
 NAMES = ("none", "frequency", "median_frequency", "enet")
@@ -40,31 +33,42 @@ def check(spec: str | Sequence[float]) -> None:
             raise UserError(f"{KEY} are all 0: at least one must be above 0")
 
 
-def resolve(spec: str | Sequence[float], class_pixels: Sequence[int]) -> list[float] | None:
-    """Spec and the training split's `class_pixels` -> a weight per class, or None for "none".
+@dataclass(frozen=True)
+class PixelCounts:
+    """What the rules go by: the training split's counts, from dataset.json."""
 
-    Raises UserError when the list's length is not the number of classes, or when no pixel is labeled.
+    per_class: Sequence[int]
+    """Pixels of each class."""
+    per_class_images: Sequence[int] = ()
+    """All pixels of the images that show each class; empty in shard folders that did not record it."""
+
+
+def resolve(spec: str | Sequence[float], counts: PixelCounts) -> list[float] | None:
+    """Spec and the training split's counts -> a weight per class, or None for "none".
+
+    Raises UserError when the list's length is not the number of classes, when no pixel is labeled, or when the counts
+    do not tell which images show a class.
     """
     check(spec)
+    pixels = counts.per_class
     if not isinstance(spec, str):
-        if len(spec) != len(class_pixels):
-            raise UserError(
-                f"{KEY} has {len(spec)} weights, the dataset has {len(class_pixels)} classes: give one a class"
-            )
+        if len(spec) != len(pixels):
+            raise UserError(f"{KEY} has {len(spec)} weights, the dataset has {len(pixels)} classes: give one a class")
         return [float(weight) for weight in spec]
     if spec == "none":
         return None
-    total = sum(class_pixels)
-    if total == 0:
-        raise UserError(f"{KEY} is {spec!r}, but the training split has no labeled pixel to count: use none or a list")
-    shares = [pixels / total for pixels in class_pixels]
-    present = [share for share in shares if share > 0]
+    if not sum(pixels):
+        raise UserError(f"{KEY} = {spec!r}, but the training split has no labeled pixel to count: use none or a list")
     if spec == "frequency":
-        return [1 / (len(present) * share) if share else 0.0 for share in shares]
-    if spec == "median_frequency":
-        median = statistics.median(present)
-        return [median / share if share else 0.0 for share in shares]
-    return [1 / math.log(1.02 + share) if share else 0.0 for share in shares]
+        return rules.inverse_frequency(pixels)
+    if spec == "enet":
+        return rules.enet(pixels)
+    if not counts.per_class_images:
+        raise UserError(
+            f"{KEY} = {spec!r} goes by the images that show each class, which these shards do not record: add it with "
+            "`python -m ingest reindex DIR`"
+        )
+    return rules.median_frequency(pixels, counts.per_class_images)
 
 
 def describe(weights: Sequence[float], classes: Sequence[str], class_pixels: Sequence[int]) -> str:

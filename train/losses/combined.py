@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -12,6 +11,7 @@ from torch.nn import functional as F
 from ingest.errors import UserError
 from ingest.shards.manifest import IGNORE
 from train.losses import class_weights
+from train.losses.class_weights import PixelCounts
 from train.losses.config import LossConfig
 from train.losses.overlap import dice, lovasz_softmax
 from train.losses.pixelwise import cross_entropy, focal, log_probabilities
@@ -39,13 +39,12 @@ class SegmentationLoss(nn.Module):
     alpha: Tensor
     bad_pixels: Tensor  # on a GPU: how many labels were outside the classes so far
 
-    def __init__(self, config: LossConfig, num_classes: int, class_pixels: Sequence[int] | None = None) -> None:
-        """class_pixels: of the training split, from the manifest; needed unless `class_weights` is none or a list."""
+    def __init__(self, config: LossConfig, num_classes: int, counts: PixelCounts | None = None) -> None:
+        """counts: of the training split, from the manifest; needed unless `class_weights` is none or a list."""
         super().__init__()
         self.config = config
         self.num_classes = num_classes
-        pixels = [0] * num_classes if class_pixels is None else class_pixels
-        weights = class_weights.resolve(config.class_weights, pixels)
+        weights = class_weights.resolve(config.class_weights, counts or PixelCounts([0] * num_classes))
         self.register_buffer("weights", None if weights is None else torch.tensor(weights), persistent=False)
         alpha = config.focal_alpha
         if isinstance(alpha, list) and len(alpha) != num_classes:
@@ -64,14 +63,14 @@ class SegmentationLoss(nn.Module):
         pixel is ignored and the loss turns NaN, so that the run stops there; `bad_pixels` then tells the cause.
         """
         with torch.autocast(labels.device.type, enabled=False):
-            targets, spoilt = self._targets(labels)
+            targets, invalid = self._targets(labels)
             loss, parts = self._head(logits.out, targets)
             if logits.aux is not None and self.config.aux_weight:
                 aux, _ = self._head(logits.aux, targets)
                 parts["aux"] = aux.detach()
                 loss = loss + self.config.aux_weight * aux
-            if spoilt is not None:
-                loss = loss + spoilt
+            if invalid is not None:
+                loss = loss + invalid
         return loss, {"loss": loss.detach(), **parts}
 
     def _targets(self, labels: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -86,8 +85,8 @@ class SegmentationLoss(nn.Module):
             return labels.long(), None
         count = bad.sum()
         self.bad_pixels += count
-        spoilt = torch.zeros((), device=labels.device).masked_fill(count > 0, torch.nan)
-        return labels.long().masked_fill(bad, IGNORE), spoilt
+        invalid = torch.zeros((), device=labels.device).masked_fill(count > 0, torch.nan)
+        return labels.long().masked_fill(bad, IGNORE), invalid
 
     def _head(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         if logits.shape[1] != self.num_classes:
