@@ -10,10 +10,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ingest import stats
 from ingest.shards import manifest
 from ingest.shards.reader import ShardSet
 from tests.conftest import ROOT
 from tests.loaders import eval_loader
+
+
+@pytest.mark.realdata
+def test_median_frequency_is_the_papers(realdata: Path, tmp_path: Path) -> None:
+    """Each class's share of the images that show it, as SegNet weighs this very set."""
+    out = tmp_path / "camvid"
+    command = ["-m", "ingest", "folder", str(realdata / "camvid"), "--spec", "camvid", "--split", "train"]
+    done = subprocess.run([sys.executable, *command, "--out", str(out)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    weights = {one.name: one.median_weight for one in stats.measure(out, "train").classes}
+    assert weights["fence"] == pytest.approx(1.974, abs=5e-4)
+    assert weights["bicyclist"] == pytest.approx(8.859, abs=5e-4)
 
 
 @pytest.mark.realdata

@@ -19,6 +19,7 @@ from train.distributed import ranks
 from train.evaluate.told import table
 from train.log.summary import Summary
 from train.loop import Run
+from train.losses import class_weights
 
 
 def train(recipe: Recipe, resume: str | None) -> int:
@@ -84,6 +85,9 @@ def _begin(run: Run, source: Path | None) -> None:
         f"{recipe.name}: {recipe.net.name} on {ranks.device.type} x {ranks.world}, {len(loader.shards)} images, "
         f"batch {loader.global_batch}, steps {run.total_steps}, {where}\nrun folder: {run.folder}"
     )
+    if run.loss.weights is not None:
+        pixels = loader.shards.manifest.split(recipe.data.train).class_pixels
+        click.echo(class_weights.describe(run.loss.weights.tolist(), run.facts["classes"], pixels))
 
 
 def _end(summary: Summary, code: int) -> int:
