@@ -262,4 +262,14 @@ def summarise(
         options=options,
         channels=len(mean),
         pixels=raw.pixels.as_dict(),
+        raw_ids=_raw_ids(raw),
     )
+
+
+def _raw_ids(raw: RawDataset) -> list[int] | None:
+    """Per class its value in the source's index masks; None where the labels are none."""
+    ids: dict[int, int] = {}
+    for value, train in sorted(raw.labels.ids.items()):
+        ids.setdefault(train, value)
+    wanted = range(len(raw.classes))
+    return [ids[c] for c in wanted] if all(c in ids for c in wanted) else None

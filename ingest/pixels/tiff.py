@@ -9,6 +9,7 @@ rasterio (the `geo` extra) reads strips of any file, and CRS and transform; with
 from __future__ import annotations
 
 import io
+import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -85,6 +86,14 @@ def facts(source: Source) -> Facts:
             return _facts(file, source.size, source.name, source.path)
     data = source.read()
     return _facts(io.BytesIO(data), len(data), source.name, data)
+
+
+def facts_at(path: str) -> Facts:
+    """The same of a file on disk."""
+    try:
+        return facts(Source(path, path, os.path.getsize(path)))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): check the path") from error
 
 
 def read(data: bytes, name: str) -> NDArray[np.generic]:

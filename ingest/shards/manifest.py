@@ -145,6 +145,7 @@ class Manifest:
     ignore: int = IGNORE
     schema: int = SCHEMA
     pixels: dict[str, Any] | None = None  # what ingest did to raw files (bands, ranges...), for prediction to do alike
+    raw_ids: list[int] | None = None  # per class, its value in the source's masks (the least of several); None: none
     sum: str = field(default="", compare=False)  # of the file itself (`ingest.shards.sums`); "" in schema 1
 
     @property

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from tests.shard_folder import smooth_scene, write_shards
+from train import config
+from train.distributed import ranks
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +33,21 @@ def raw_recipe(toy: Path, tmp_path: Path) -> dict[str, Any]:
         "optimizer": {"lr": 0.02},
         "train": {"steps": 7, "val_every_steps": 4, "save_every_steps": 1, "log_every": 2, "device": "cpu"},
     }
+
+
+@pytest.fixture(scope="session")
+def trained(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """best.pt of a short run on the toy scenes."""
+    folder = tmp_path_factory.mktemp("trained")
+    raw = {
+        "data": {"path": str(toy), "batch_size": 4},
+        "augment": {"crop": [32, 32], "base_size": 48},
+        "net": {"name": "enet"},
+        "optimizer": {"name": "adamw", "lr": 0.005},
+        "train": {"steps": 12, "val_every_steps": 6, "device": "cpu"},
+    }
+    from train.loop import Run
+
+    with ranks("cpu") as world:
+        Run(config.parse(raw), world, folder).train()
+    return folder / "checkpoints" / "best.pt"

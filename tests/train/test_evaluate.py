@@ -10,35 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from ingest.errors import UserError
 from tests.conftest import ROOT
 from tests.shard_folder import smooth_scene, write_shards
-from train import config
 from train.checkpoints import checkpoint
-from train.distributed import ranks
-from train.loop import Run
+from train.evaluate.command import command
 
 
-@pytest.fixture(scope="module")
-def trained(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """best.pt of a short run on the toy scenes."""
-    folder = tmp_path_factory.mktemp("trained")
-    raw = {
-        "data": {"path": str(toy), "batch_size": 4},
-        "augment": {"crop": [32, 32], "base_size": 48},
-        "net": {"name": "enet"},
-        "optimizer": {"name": "adamw", "lr": 0.005},
-        "train": {"steps": 12, "val_every_steps": 6, "device": "cpu"},
-    }
-    with ranks("cpu") as world:
-        Run(config.parse(raw), world, folder).train()
-    return folder / "checkpoints" / "best.pt"
-
-
-def call(*command: str) -> subprocess.CompletedProcess[str]:
+def call(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, env=environment)
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, env=environment)
 
 
 def test_two_ranks_and_other_batches_give_the_same_digits(trained: Path, tmp_path: Path) -> None:
@@ -109,18 +93,13 @@ def test_mistakes_are_one_line_and_exit_2(trained: Path, tmp_path: Path) -> None
         (["--checkpoint", str(trained), "--data", str(other)], "differ first at class 5 (none against 'class5')"),
     ]
     for arguments, message in cases:
-        done = call("-m", "train.evaluate", *arguments)
-        assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
-        assert len(done.stderr.strip().splitlines()) == 1
-    junk, deep = tmp_path / "junk.jpg", tmp_path / "deep.png"
-    junk.write_bytes(b"junk")
-    Image.fromarray(np.full((40, 40), 3000, np.uint16)).save(deep)
-    cases = ((str(junk), "is no readable image"), (str(deep), "more than 8 bits"), ("/nowhere", "does not exist"))
-    for images, message in cases:
-        done = call(
-            "-m", "train.predict", "--checkpoint", str(trained), "--images", images, "--out", str(tmp_path / "o")
-        )
-        assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+        result = CliRunner().invoke(command, arguments)
+        assert isinstance(result.exception, UserError) and message in str(result.exception)
+        assert "\n" not in str(result.exception)
+    arguments, message = cases[0]
+    done = call("-m", "train.evaluate", *arguments)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.slow

@@ -104,18 +104,30 @@ def scaled_size(height: int, width: int, size: int, side: str) -> tuple[int, int
 
 
 def stitched(
-    read: Read, size: tuple[int, int], net: nn.Module, how: Inference, lanes: Sequence[tuple[int, int]] = ()
+    read: Read,
+    size: tuple[int, int],
+    net: nn.Module,
+    how: Inference,
+    lanes: Sequence[tuple[int, int]] = (),
+    first: int = 0,
 ) -> Iterator[tuple[int, int, Tensor]]:
     """Parts (y, x, logits float32 [N,K,h,w]) that together cover images of `size` (height, width), each pixel once.
 
-    lanes: parts [left, right) of the width, done one after another, each from the top down (see `lanes`).
+    lanes: parts [left, right) of the width, done one after another, each from the top down (see `lanes`). first: the
+    row to begin with, one at which a part ended before.
     """
     assert how.window is not None
     window = min(how.window[0], size[0]), min(how.window[1], size[1])
     ys, xs = (starts(*each) for each in zip(size, window, how.steps, strict=True))
     for left, right in lanes or [(0, size[1])]:
         columns = [x for x in xs if x < right and x + window[1] > left]
-        for y, logits in _lane(read, (ys, columns), window, size[0], (net, how)):
+        # The windows that reach into the first row wanted, though they began above it.
+        rows = [y for y in ys if y + window[0] > first]
+        if first >= size[0]:
+            continue
+        for y, logits in _lane(read, (rows, columns), window, size[0], (net, how)):
+            if y < first:  # a row of windows ends where the next begins: it was handed on before
+                continue
             yield y, left, logits[:, :, :, left - columns[0] : right - columns[0]]
 
 

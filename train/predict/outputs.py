@@ -1,0 +1,157 @@
+"""What is written for an image: mask, overlay, probabilities, outlines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ingest.errors import UserError
+from ingest.pixels import tiff
+from ingest.shards import atomic, pictures
+from ingest.shards.manifest import IGNORE
+from ingest.shards.pictures import Array
+from train.predict import outlines
+
+_MOST_OVERLAY = 40_000_000  # pixels: larger images get no overlay, which a viewer would hardly open
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is asked for, and the facts that it takes."""
+
+    folder: Path
+    classes: Sequence[str]
+    palette: Sequence[Sequence[int]]
+    opacity: float
+    """Of the classes over the image; 0: no overlays."""
+    probabilities: bool = False
+    polygons: str | None = None
+    """geojson | coco."""
+    raw_ids: Sequence[int] | None = None
+    """What is written for each class in masks, where that is not its number."""
+
+    @staticmethod
+    def of(facts: dict[str, Any], folder: Path, opacity: float, more: tuple[bool, str | None, str]) -> Output:
+        """more: whether probabilities are wanted, the form of polygons, and raw or train ids. UserError where the
+        checkpoint's dataset has no raw ids, or more than a mask can hold."""
+        probabilities, polygons, ids = more
+        raw_ids = facts.get("raw_ids") if ids == "raw" else None
+        if ids == "raw" and not raw_ids:
+            raise UserError(
+                f"--ids raw: the checkpoint does not know the ids of {facts['name']!r}'s own masks (older datasets "
+                "and labels that are no index masks have none): use --ids train, or ingest again and train on that"
+            )
+        if raw_ids and max(raw_ids) > 255:
+            raise UserError(f"--ids raw: {facts['name']!r} has ids up to {max(raw_ids)}, a mask holds 0 to 255")
+        if polygons == "geojson" and tiff.rasterio() is None:
+            raise UserError("--polygons geojson needs rasterio: pip install 'segrail[geo]'")
+        return Output(folder, facts["classes"], facts["palette"], opacity, probabilities, polygons, raw_ids)
+
+    @property
+    def overlays(self) -> bool:
+        return self.opacity > 0
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """An image and what was predicted for it."""
+
+    name: Path
+    image: Array | None
+    """uint8 [H, W, C]; None: too large to be held."""
+    mask: Array
+    """Class ids uint8 [H, W], 255 where the image has no data."""
+    probabilities: NDArray[np.float16] | None = None
+    """[K, H, W]."""
+    place: tiff.Place | None = None
+
+
+def write(found: Predicted, output: Output) -> list[dict[str, Any]]:
+    """Writes an image's files; returns its COCO annotations, without ids, where they are wanted. Raises OSError."""
+    suffix = ".tif" if found.place else ".png"
+    path = _at(output.folder / "masks", found.name, suffix)
+    values, colors = _values(output)
+    if found.place:
+        _geotiff(path, values[found.mask], colors, found.place)
+    else:
+        save_mask(path, values[found.mask], colors)
+    if found.image is not None and output.overlays and found.mask.size <= _MOST_OVERLAY:
+        picture = overlay(pictures.rgb(found.image), found.mask, output)
+        pictures.save(picture, _at(output.folder / "overlays", found.name, ".jpg"))
+    if found.probabilities is not None:
+        with atomic.opened(_at(output.folder / "probabilities", found.name, ".npy")) as file:
+            np.save(file, found.probabilities)
+    if output.polygons == "geojson":
+        assert found.place is not None
+        written = outlines.geojson(found.mask, output.classes, found.place)
+        atomic.write_json(_at(output.folder / "polygons", found.name, ".geojson"), written, indent=None)
+    return outlines.coco(found.mask) if output.polygons == "coco" else []
+
+
+def overlay(image: Array, mask: Array, output: Output) -> Array:
+    """Classes laid over an RGB image, and below it a legend of those that it shows."""
+    blend = pictures.overlay(image, pictures.colorize(mask, output.palette), output.opacity, mask != IGNORE)
+    counts = np.bincount(mask.ravel(), minlength=256)[: len(output.classes)].tolist()
+    shown = [c for c, pixels in enumerate(counts) if pixels]
+    classes, palette = [output.classes[c] for c in shown], [output.palette[c] for c in shown]
+    entries = pictures.class_entries(classes, palette, [counts[c] for c in shown], shares=True)
+    return pictures.with_legend(blend, entries)
+
+
+def save_mask(path: Path, values: Array, colors: Array) -> None:
+    """A palette PNG of uint8 [H, W]. colors: uint8 [256, 3]."""
+    image = Image.frombytes("P", (values.shape[1], values.shape[0]), np.ascontiguousarray(values).tobytes())
+    image.putpalette(colors.tobytes())
+    with atomic.opened(path) as file:
+        # bits=8: not fewer, as Pillow would for few classes: some readers spread those over 0..255
+        image.save(file, "PNG", bits=8)
+
+
+def _values(output: Output) -> tuple[Array, Array]:
+    """Class id -> what is written, uint8 [256]; and the colors of what is written, uint8 [256, 3]."""
+    values = np.arange(256, dtype=np.uint8)
+    if output.raw_ids:
+        values[: len(output.raw_ids)] = output.raw_ids
+    colors = np.zeros((256, 3), np.uint8)
+    colors[IGNORE] = pictures.IGNORED
+    colors[values[: len(output.palette)]] = output.palette
+    return values, colors
+
+
+def _geotiff(path: Path, values: Array, colors: Array, place: tiff.Place) -> None:
+    """Tiled and deflated, with its place on the map, a color table, and 255 for no data."""
+    import rasterio
+    from rasterio.transform import Affine
+
+    profile = {
+        "driver": "GTiff",
+        "dtype": "uint8",
+        "count": 1,
+        "height": values.shape[0],
+        "width": values.shape[1],
+        "crs": place.crs,
+        "transform": Affine(*place.transform),
+        "nodata": IGNORE,
+        "compress": "deflate",
+        "tiled": True,
+        "blockxsize": 512,
+        "blockysize": 512,
+        "bigtiff": "IF_SAFER",
+    }
+    with atomic.replacing(path) as partial, rasterio.open(partial, "w", **profile) as file:
+        for row in range(0, values.shape[0], 512):
+            rows = values[row : row + 512]
+            file.write(rows, 1, window=rasterio.windows.Window(0, row, values.shape[1], len(rows)))
+        file.write_colormap(1, {value: (*map(int, color), 255) for value, color in enumerate(colors)})
+
+
+def _at(folder: Path, name: Path, suffix: str) -> Path:
+    path = folder / name.with_name(name.name + suffix)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
