@@ -54,7 +54,7 @@ def evaluate(
     net: torch.nn.Module,
     loader: EvalLoader,
     world: Ranks,
-    how: Inference = Inference(),  # noqa: B008  frozen
+    how: Inference = Inference(),
     observers: Sequence[Observer] = (),
     loss: SegmentationLoss | None = None,
 ) -> Evaluation:
