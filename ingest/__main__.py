@@ -10,6 +10,7 @@ import click
 
 from ingest.errors import UserError, run
 from ingest.options import Common, ingest_options
+from ingest.shards import atomic
 
 _SCENES = "Write procedural street scenes in a dataset's raw layout."
 
@@ -49,27 +50,55 @@ def main() -> None:
     """Turn a raw segmentation dataset into shards for training, check them, look at them.
 
     \b
-    A dataset of your own:   python -m ingest folder SRC --spec my-dataset.yaml
+    A dataset of your own:   python -m ingest folder SRC
     Official datasets:       python -m ingest voc|cityscapes|ade20k|cocostuff SRC
     No data at hand:         python -m ingest scenes raw --layout folder
     Then:                    python -m ingest show shards/<name> --out sheet.png
     """
 
 
-@main.command(short_help="A folder of images and masks, described by a spec.")
-@click.option("--spec", required=True, help="A dataset.yaml, or the name of a shipped one (camvid).")
+@main.command(short_help="A folder of images and labels of your own.")
+@click.option("--spec", help="A dataset.yaml, or the name of a shipped one (camvid).  [default: look, and write one]")
+@click.option("--yes", is_flag=True, help="Without --spec: go on with the spec as it was written.")
 @ingest_options
-def folder(common: Common, spec: str) -> None:
-    """Ingest a folder of images and masks, described by a spec: classes, palette, ids, and globs per split.
+def folder(common: Common, spec: str | None, yes: bool) -> None:
+    """Ingest a folder of images and their masks or annotation files, described by a spec.
 
-    ingest/specs/camvid.yaml is a commented example.
+    Without --spec it looks, says what it concludes, writes the spec beside the output folder (OUT.yaml) for editing,
+    and asks before it goes on; where there is no one to ask, it stops there. ingest/specs/camvid.yaml is a commented
+    example of a spec.
     """
     from ingest.datasets import folder as adapter
+    from ingest.inspect import command
 
-    loaded = adapter.load_spec(spec)
+    if spec is None:
+        drafted = command.drafted(common.src, common.spec_path(), yes, common.dry_run)
+        if drafted is None:
+            return
+        loaded, spec = drafted
+    else:
+        loaded = adapter.load_spec(spec)
     common.check_out(loaded.name)
     raw = adapter.find(common.src, loaded, common.splits, common.skip_bad)
     common.ingest(raw, ["folder", str(common.src), "--spec", spec])
+
+
+@main.command()
+@click.argument("src", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Write the spec there instead of printing it.")
+def inspect(src: Path, out: Path | None) -> None:
+    """Look at a folder: which files are images and labels, how they pair, what the labels hold. Drafts a spec."""
+    from ingest.inspect import command
+    from ingest.inspect.text import text
+
+    made = command.inspect(src)
+    if out is None:
+        click.echo("\n" + text(made), nl=False)
+    elif out.exists():
+        raise UserError(f"{out} exists: give another --out, or delete it first")
+    else:
+        atomic.write_text(out, text(made))
+        click.echo(f"spec: {out}")
 
 
 @main.command(short_help="PASCAL VOC 2012, with or without its augmented training set.")

@@ -77,6 +77,16 @@ class Common:
     dry_run: bool
     as_json: bool
 
+    def spec_path(self) -> Path:
+        """Where a drafted spec goes: beside the output folder, OUT.yaml."""
+        from ingest.shards import remote
+
+        if self.out and remote.is_url(self.out):
+            return Path(self.out.rstrip("/").rsplit("/", 1)[-1] + ".yaml")
+        name = re.sub(r"[^\w-]+", "_", self.src.resolve().name.split(".")[0]).strip("_") or "dataset"
+        out = Path(self.out) if self.out else Path("shards") / name
+        return out.with_name(out.name + ".yaml")
+
     def check_out(self, name: str) -> None:
         """Before the source is searched: is the output folder free? UserError says what to do."""
         from ingest import writer

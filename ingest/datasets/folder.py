@@ -30,7 +30,7 @@ def find(src: Path, spec: Spec, splits: Sequence[str] = (), skip_bad: bool = Fal
     pairs: dict[str, list[Pair]] = {}
     skipped: dict[str, list[Skipped]] = {}
     for name in names:
-        files = dealt[name] if dealt else by_globs(tree, spec, name, spec.splits[name])
+        files = dealt[name] if name in dealt else by_globs(tree, spec, name, spec.splits[name])
         pairs[name], skipped[name] = _labeled(tree, spec, name, files, skip_bad)
     raw = RawDataset(spec.name, spec.classes, spec.palette, spec.labels, pairs, skipped, pixels=spec.pixels)
     raw = _with_binary(raw, spec)

@@ -13,12 +13,17 @@ _SIGNS = {
 }
 
 
+def like(tree: Tree, but: str = "") -> list[str]:
+    """Official datasets whose files these may be."""
+    return [name for name, sign in _SIGNS.items() if name != but and next(tree.find(sign), None)]
+
+
 def not_found(tree: Tree, name: str, looked_for: str) -> UserError:
     """What was looked for, what is there, and which other dataset it looks like."""
-    like = [other for other, sign in _SIGNS.items() if other != name and next(tree.find(sign), None)]
+    others = like(tree, name)
     advice = (
-        f"it looks like {like[0]}: python -m ingest {like[0]} {tree.root}"
-        if like
+        f"it looks like {others[0]}: python -m ingest {others[0]} {tree.root}"
+        if others
         else "give the folder of the unpacked dataset or of its archives (any other dataset goes by `ingest folder`)"
     )
     return UserError(f"{tree.root} is no {name}: looked for {looked_for}, found {tree.describe()}; {advice}")

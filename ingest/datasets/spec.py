@@ -203,10 +203,13 @@ def _splits(raw: dict[str, Any], path: str) -> tuple[dict[str, SplitSpec], Share
         if not re.fullmatch(r"[\w-]+", str(name)):
             raise UserError(f"{path}: split name {brief(name)} names files: use letters, digits, '_' and '-'")
         _file_name(name, path, "split name", "names files")
-    if any(isinstance(value, int | float) and not isinstance(value, bool) for value in named.values()):
-        return {name: SplitSpec(images, labels) for name in named}, _shares(splits, named, images, path)
+    dealt = {name: value for name, value in named.items() if type(value) in (int, float)}
+    shares = _shares(splits, dealt, images, path) if dealt else None
     found: dict[str, SplitSpec] = {}
-    for name, globs in splits.items():
+    for name, globs in (named if dealt else splits).items():
+        if name in dealt:
+            found[str(name)] = SplitSpec(images, labels)
+            continue
         known(globs, ("images", "labels", "list"), path, f"split {name!r}")
         mine = SplitSpec(
             _glob(globs.get("images"), path, f"splits: {name}: images") or images,
@@ -216,7 +219,7 @@ def _splits(raw: dict[str, Any], path: str) -> tuple[dict[str, SplitSpec], Share
         if mine.images is None and mine.list is None:
             raise UserError(f"{path}: split {name!r} has no 'images' glob")
         found[str(name)] = mine
-    return found, None
+    return found, shares
 
 
 def _shares(splits: dict[str, Any], named: dict[str, Any], images: str | None, path: str) -> Shares:

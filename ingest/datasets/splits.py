@@ -45,8 +45,8 @@ def by_globs(tree: Tree, spec: Spec, name: str, split: SplitSpec) -> Files:
 
 def by_share(tree: Tree, spec: Spec, shares: Shares) -> dict[str, Files]:
     """Split -> its part of what the globs match, by a hash of (seed, group): the same on every machine."""
-    split = next(iter(spec.splits.values()))
-    whole = by_globs(tree, spec, next(iter(spec.splits)), split)
+    first = next(iter(shares.parts))
+    whole = by_globs(tree, spec, first, spec.splits[first])
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for text, name in whole.images.items():
         groups[_group(name, shares, spec.path)].append(text)

@@ -133,9 +133,14 @@ def _packed_tar_members(path: str, name: str) -> Iterator[Source]:
             yield Source(f"{name}/{_safe(info.name, path)}", path, info.size, data=file.read())
 
 
+def printable(name: str) -> str:
+    """A file's name as text that can be written anywhere: bytes that are no UTF-8 as `\\udcff`."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def _safe(member: str, path: str) -> str:
     """Members that point outside of their archive are nothing a dataset holds."""
     clean = member.replace("\\", "/").removeprefix("./")
     if clean.startswith("/") or ".." in clean.split("/") or (len(clean) > 1 and clean[1] == ":"):
         raise UserError(f"{path} holds the unsafe member name {member!r}: do not use this archive")
-    return clean
+    return printable(clean)

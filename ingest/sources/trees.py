@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ingest.errors import UserError
 from ingest.sources import archives
-from ingest.sources.archives import Source
+from ingest.sources.archives import Source, printable
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _walk(root: Path) -> Iterator[tuple[str, str]]:
         prefix = "" if relative == "." else relative + "/"
         for name in files:
             if not name.startswith("."):
-                yield prefix + name, os.path.join(folder, name)
+                yield printable(prefix + name), os.path.join(folder, name)
 
 
 def glob_regex(pattern: str) -> re.Pattern[str]:

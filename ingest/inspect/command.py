@@ -1,0 +1,58 @@
+"""`python -m ingest inspect SRC`, and `ingest folder SRC` without a spec: look, say, write the spec, ask."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from ingest.datasets import spec_yaml
+from ingest.datasets.spec import Spec, check
+from ingest.errors import UserError, one_line
+from ingest.inspect.draft import draft
+from ingest.inspect.findings import Draft
+from ingest.inspect.text import text as text_of
+from ingest.shards import atomic
+from ingest.sources.trees import Tree
+
+
+def inspect(src: Path) -> Draft:
+    """Looks at a folder and says what it concludes."""
+    made = draft(Tree(src))
+    for note in made.notes:
+        click.echo(one_line(note))
+    click.echo("for example:")
+    for image, label in made.examples:
+        click.echo(one_line(f"  {image}  with  {label}"))
+    for doubt in made.doubts:
+        click.echo(one_line(f"in doubt: {doubt}"))
+    return made
+
+
+def drafted(src: Path, path: Path, yes: bool, dry_run: bool) -> tuple[Spec, str] | None:
+    """A spec for the folder, written to `path`, and `path`; None where the user is to look through it first.
+
+    Asks at a terminal, unless `yes`; without a terminal it stops with the spec written. Under `dry_run` nothing is
+    written or asked.
+    """
+    if path.exists() and not dry_run:
+        raise UserError(f"{path} exists, perhaps edited: go on with --spec {path}, or delete it")
+    made = inspect(src)
+    text = text_of(made)
+    spec = check(spec_yaml.parse(text.encode("utf-8", "surrogateescape"), str(path)), str(path))
+    if dry_run:
+        return spec, str(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_text(path, text)
+    click.echo(f"spec: {path} (the classes and their names are there to be edited)")
+    if yes:
+        return spec, str(path)
+    later = f"look through it, then: python -m ingest folder {src} --spec {path}"
+    if not sys.stdin.isatty():
+        click.echo(later)
+        return None
+    if not click.confirm(f"Ingest by {path} as it is?"):
+        click.echo(later)
+        return None
+    return spec, str(path)

@@ -1,0 +1,186 @@
+"""From what was found to a spec: its text, what to say of it, and example pairs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+
+from ingest.datasets import guess
+from ingest.datasets.peek import spread
+from ingest.errors import UserError
+from ingest.inspect import annotations as annotation_files
+from ingest.inspect import names
+from ingest.inspect.annotations import Annotations
+from ingest.inspect.families import SPLITS, families
+from ingest.inspect.findings import Draft, Split
+from ingest.inspect.meaning import Meaning, meaning
+from ingest.inspect.pairs import Paired, pair
+from ingest.sources.trees import Tree
+
+_BACKGROUND = ("background", "_background_", "__background__")
+
+
+def draft(tree: Tree) -> Draft:
+    """Looks at a folder. UserError where there are no images, or no labels that fit them."""
+    found = families(tree)
+    if not found:
+        raise UserError(f"{tree.root} holds no image that can be read (there are: {tree.describe()})")
+    pairs = pair(tree, found)
+    shapes = annotation_files.find(tree)
+    masked = [one for one in pairs if one.masks is not None]
+    if not masked and shapes is None:
+        raise UserError(
+            f"{tree.root}: found {sum(len(one.images.names) for one in pairs)} images, but no masks and no annotation "
+            f"files that fit them (there are: {tree.describe()}): write a spec; ingest/specs/camvid.yaml is an example"
+        )
+    name = re.sub(r"[^\w-]+", "_", tree.root.resolve().name.split(".")[0]).strip("_")[:60] or "dataset"
+    if masked:
+        made = _of_masks(tree, name, pairs)
+    else:
+        assert shapes is not None
+        made = _of_shapes(tree, name, pairs, shapes)
+    if masked and shapes is not None:
+        made.doubts.append(
+            f"there are annotation files, too ({len(shapes.files)} of {shapes.form.title}): masks are taken; for those "
+            f"write `labels: {{form: {shapes.form.name}, files: {json.dumps(shapes.glob(None))}}}`"
+        )
+    made.doubts += [
+        f"it looks like {like}: if it is, `python -m ingest {like} {tree.root}`" for like in guess.like(tree)
+    ]
+    _bands(made, [one for one in pairs if one.masks is not None or not masked])
+    classes, splits = made.meaning.classes, [*(["train", "val"] if made.whole else []), *(s.name for s in made.splits)]
+    more = f", ... ({len(classes)})" if len(classes) > 12 else ""
+    made.notes.append(f"classes: {', '.join(classes[:12])}{more}; splits: {', '.join(splits)}")
+    return made
+
+
+def _of_masks(tree: Tree, name: str, pairs: Sequence[Paired]) -> Draft:
+    main = [one for one in pairs if one.masks is not None]
+    masks = [mask for one in main for _, mask in one.pairs]
+    made = Draft(name, meaning(tree, masks, names.find(tree)), [])
+    made.notes, made.doubts = list(made.meaning.notes), list(made.meaning.doubts)
+    examples = [example for one in main for example in one.pairs]
+    made.examples = spread(examples, 3)
+    for one in reversed(main):
+        made.notes.insert(0, f"{len(one.pairs)} images {one.image_glob} with masks {one.mask_glob}")
+        if one.unpaired:
+            made.doubts.append(f"{one.unpaired} of {one.image_glob} have no mask: --skip-bad leaves them out")
+        if one.rivals:
+            others = ", ".join(rival.glob(False) for rival in one.rivals[:3])
+            made.doubts.append(f"{one.image_glob} may go with other masks as well: {others}")
+    alone = [one for one in pairs if one.masks is None and one.images.split is not None]
+    for one in alone:
+        made.notes.append(f"{len(one.images.names)} images {one.image_glob} without labels: for prediction")
+    _splits(tree, made, main, alone)
+    return made
+
+
+def _of_shapes(tree: Tree, name: str, pairs: Sequence[Paired], shapes: Annotations) -> Draft:
+    """Images and annotation files."""
+    classes = [one for one in shapes.categories if one and one.lower() not in _BACKGROUND]
+    made = Draft(name, Meaning(["background", *classes]), [])
+    if not classes:
+        made.doubts.append("the annotation files name no categories: list the classes yourself")
+        made.meaning.classes.append("object")
+    made.notes = [f"{len(shapes.files)} annotation files ({shapes.form.title}): {shapes.glob(None)}"]
+    made.notes.append(f"{len(classes)} categories: {', '.join(classes[:12])}" + (", ..." if len(classes) > 12 else ""))
+    made.doubts.append("what no shape covers is `background`: write `background: ignore` if not all is annotated")
+    if shapes.broken:
+        made.doubts.append(f"not all could be read: {shapes.broken}")
+    made.form = f"{{form: {shapes.form.name}, files: {json.dumps(shapes.glob(None))}, background: background}}"
+    for one in pairs:
+        made.notes.insert(0, f"{len(one.images.names)} images {one.image_glob}")
+    first = [image for one in pairs for image in one.images.names]
+    made.examples = [(image, f"shapes in {shapes.glob(None)}") for image in spread(first, 3)]
+    _splits(tree, made, pairs, [])
+    for split in [*made.splits, *([made.whole] if made.whole else [])]:
+        own = shapes.glob(split.name)
+        split.labels = None if own == shapes.glob(None) else own
+    return made
+
+
+def _splits(tree: Tree, made: Draft, main: Sequence[Paired], alone: Sequence[Paired]) -> None:
+    """By folders that name splits, by lists, or by shares."""
+    by_name: dict[str, Paired] = {}
+    for one in [*main, *alone]:
+        split = one.images.split or (one.masks.split if one.masks else None) or ""
+        if split not in by_name:
+            by_name[split] = one
+        elif one in main:
+            made.doubts.append(f"{one.image_glob} was left out: {by_name[split].image_glob} is the same split")
+    unnamed = by_name.pop("", None) if len(by_name) > 1 else None
+    if unnamed is not None:
+        made.doubts.append(f"{unnamed.image_glob} names no split and was left out: add it if it belongs to one")
+    if set(by_name) == {"train", "test"} and by_name["test"].masks is None:  # as competitions publish them
+        _dealt(made, by_name.pop("train"))
+        made.splits += [Split("test", by_name["test"].image_glob, None)]
+        return
+    if set(by_name) - {"", "test"}:
+        order = [split for split in SPLITS if split in by_name]
+        made.splits = [Split(split, by_name[split].image_glob, by_name[split].mask_glob) for split in order]
+        if "val" not in by_name:
+            made.doubts.append("there is no val split: training needs images to judge by; see docs/ingest.md on shares")
+        return
+    whole = next(iter(by_name.values()))
+    if lists := _lists(tree, whole):
+        made.splits = [Split(split, whole.image_glob, whole.mask_glob, file) for split, file in lists.items()]
+        made.notes.append(f"splits by lists: {', '.join(lists.values())}")
+        return
+    _dealt(made, whole)
+
+
+def _dealt(made: Draft, whole: Paired) -> None:
+    """Splits by share."""
+    made.whole = Split("", whole.image_glob, whole.mask_glob)
+    made.group = _group(made, whole.images.names)
+    made.notes.append("no folder and no list names a val split: a fifth of the images becomes that")
+
+
+def _group(made: Draft, images: Sequence[str]) -> str:
+    """What in the names keeps frames of one drive, or tiles of one scene, together."""
+    stems = [os.path.splitext(os.path.basename(name))[0] for name in images]
+    hits = [re.match(r"(.*[A-Za-z0-9])[_-](?:[A-Za-z]{1,6})?\d+$", stem) for stem in stems]
+    groups = {hit[1] for hit in hits if hit}
+    if all(hits) and 4 <= len(groups) <= len(stems) / 2:
+        made.doubts.append(
+            f"names fall into {len(groups)} groups ({', '.join(sorted(groups)[:3])}, ...), which stay together in a "
+            "split: drop `group` if images of one group are not alike"
+        )
+        return r"([^/]*[A-Za-z0-9])[_-](?:[A-Za-z]{1,6})?[0-9]+\.[^./]*$"
+    made.doubts.append("are the images frames of a video or tiles of scenes? Then keep them together by `group`")
+    return ""
+
+
+def _lists(tree: Tree, whole: Paired) -> dict[str, str]:
+    """Split -> list file that names images of this family."""
+    stems = {os.path.splitext(os.path.basename(name))[0] for name in whole.images.names}
+    found: dict[str, str] = {}
+    for name in tree.names:
+        stem, ext = os.path.splitext(os.path.basename(name))
+        split = next((one for one, words in SPLITS.items() if stem.lower() in words), None)
+        if ext.lower() not in (".txt", ".lst") or split is None or split in found:
+            continue
+        lines = [re.split(r"[\t, ]", line.strip())[0] for line in tree.text(name).splitlines() if line.strip()]
+        known = [
+            line
+            for line in lines
+            if os.path.basename(line) in stems or os.path.splitext(os.path.basename(line))[0] in stems
+        ]
+        if lines and len(known) == len(lines):
+            found[split] = name
+    return {split: found[split] for split in SPLITS if split in found} if "train" in found else {}
+
+
+def _bands(made: Draft, pairs: Sequence[Paired]) -> None:
+    """Scenes of many bands or of more than 8 bits."""
+    looks = [look for one in pairs for look in one.images.looks if look.kind == "picture"]
+    most = max((look.bands for look in looks), default=3)
+    made.deep = any(look.dtype != "uint8" for look in looks)
+    if most not in (0, 1, 3) or (made.deep and most == 3):
+        made.bands = list(range(1, min(most, 16) + 1))
+        made.notes.append(f"images have {most} bands: all are taken, up to 16; the net's first layer follows")
+    if made.deep:
+        dtypes = ", ".join(sorted({look.dtype for look in looks}))
+        made.notes.append(f"images hold {dtypes}: what becomes 0..255 is measured, from the 2nd to the 98th percentile")
