@@ -29,7 +29,7 @@ def steps(run: Run, clock: Clock) -> Callable[[], None]:
         loader.stream.augment,
         loader.batch_size,
         loader.feeding.workers,
-        "gpu" if run.world.device.type == "cuda" else "cpu",
+        "gpu" if run.ranks.device.type == "cuda" else "cpu",
     )
     batches = clock.waiting(stepwise.batches(setting))
     # without the layer that normalizes: the workers did

@@ -22,9 +22,9 @@ from bench import process
 from bench.clock import Clock
 from bench.fresh import Facts
 from pipeline.batch import Batch
-from train import backends, config
+from train import backends, build, config
 from train.config import Recipe
-from train.distributed import Ranks, ranks
+from train.distributed import Ranks, joined
 from train.log.window import Window
 from train.loop import Run
 
@@ -33,18 +33,18 @@ WARM_UP = 5  # steps: compiled, autotuned, the loader ahead
 Step = Callable[[], None]
 
 
-def measure(row: str, recipe: Recipe, steps: int, world: Ranks) -> Facts:
+def measure(row: str, recipe: Recipe, steps: int, ranks: Ranks) -> Facts:
     """Takes `steps` steps after a warm-up.
 
     steps_per_second, images_per_second; wait_share of the time; seconds a step of data, forward, backward, optimizer
     and rest (`bench.clock`); cpu_seconds_per_image and peak_mb of all its processes; gpu_mb where there is one.
     """
-    run = Run(_long_enough(recipe, WARM_UP + steps), world, Path("nowhere"))
-    clock = Clock(world.device)
+    run = build.run(_long_enough(recipe, WARM_UP + steps), ranks, Path("nowhere"))
+    clock = Clock(ranks.device)
     with contextlib.ExitStack() as stack:
         step: Step
         # pytorch-segmentation has cuDNN's autotuner on
-        stack.enter_context(backends.autotuned(row == "naive" or recipe.train.cudnn_benchmark, world.device))
+        stack.enter_context(backends.autotuned(row == "naive" or recipe.train.cudnn_benchmark, ranks.device))
         if row == "naive":
             from bench import naive
 
@@ -55,7 +55,7 @@ def measure(row: str, recipe: Recipe, steps: int, world: Ranks) -> Facts:
         for _ in range(WARM_UP):
             step()
         clock.reset()
-        if world.device.type == "cuda":
+        if ranks.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         cpu, start = process.cpu_seconds(), time.perf_counter()
         for _ in range(steps):
@@ -73,14 +73,14 @@ def measure(row: str, recipe: Recipe, steps: int, world: Ranks) -> Facts:
         "cpu_seconds_per_image": cpu / images,
         "peak_mb": process.peak_mb(),
     }
-    if world.device.type == "cuda":
+    if ranks.device.type == "cuda":
         facts["gpu_mb"] = torch.cuda.max_memory_reserved() / 2**20
     return facts
 
 
 def _own_steps(run: Run, batches: Iterator[Batch], clock: Clock) -> Step:
     """The trainer's step, its log steps included, with marks where one part ends and the next begins."""
-    window = Window(run.world, run.loader.batch_size, run.accumulate)
+    window = Window(run.ranks, run.loader.batch_size, run.accumulate)
     run.net.train()
     run.forward = clock.entering("forward", run.forward)
     run.loss.forward = clock.leaving(run.loss.forward, "backward")  # type: ignore[method-assign]
@@ -93,7 +93,7 @@ def _own_steps(run: Run, batches: Iterator[Batch], clock: Clock) -> Step:
         run.step += 1
         window.add(losses, norm, may_overflow=run.scaler.is_enabled())
         if run.step % run.recipe.train.log_every == 0:
-            window.flush(run.step)
+            window.flush()
 
     return step
 
@@ -113,8 +113,8 @@ def _long_enough(recipe: Recipe, steps: int) -> Recipe:
 def _main() -> None:
     order: dict[str, Any] = json.load(sys.stdin)
     recipe = config.parse(order["recipe"])
-    with ranks(recipe.train.device, option="train.device=") as world:
-        print(json.dumps(measure(order["row"], recipe, order["steps"], world)), flush=True)
+    with joined(recipe.train.device, option="train.device=") as ranks:
+        print(json.dumps(measure(order["row"], recipe, order["steps"], ranks)), flush=True)
 
 
 if __name__ == "__main__":

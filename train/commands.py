@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import click
 
 from ingest.errors import UserError
 from ingest.shards import manifest
-from train import config
+from train import config, length
 from train.config import Recipe
 from train.optim import schedules
 
@@ -93,7 +92,7 @@ def total_steps(recipe: Recipe) -> int:
         raise UserError(
             f"data.batch_size = {data.batch_size}, but split {data.train!r} has {samples} samples: lower it"
         )
-    return max(1, math.ceil(train.epochs * (samples // data.batch_size) / recipe.optimizer.accumulate))
+    return length.of(recipe, samples, data.batch_size).total
 
 
 def _milestones(recipe: Recipe, total: int) -> list[int]:

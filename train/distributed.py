@@ -24,15 +24,27 @@ PATIENCE = 5.0  # minutes until a rank that does not come on is named, and all e
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's place in the world, and its device."""
+    """This process among those that train together, and its device."""
 
     rank: int
-    world: int
+    count: int
+    """How many ranks there are."""
     local_rank: int
-    local_world: int
+    local_count: int
+    """How many of them run on this machine."""
     device: torch.device
     pulse: Pulse | None = None
     """Tells the others where this rank stands; None: there are no others, or nobody asks."""
+
+    @property
+    def world(self) -> int:
+        """The older name of `count`."""
+        return self.count
+
+    @property
+    def local_world(self) -> int:
+        """The older name of `local_count`."""
+        return self.local_count
 
     @property
     def is_main(self) -> bool:
@@ -41,7 +53,7 @@ class Ranks:
 
     def broadcast(self, value: Any) -> Any:
         """The main rank's value, on every rank."""
-        if self.world == 1:
+        if self.count == 1:
             return value
         box = [value]
         with self._waiting():
@@ -50,23 +62,23 @@ class Ranks:
 
     def broadcast_tensors(self, tensors: Iterable[torch.Tensor]) -> None:
         """Overwrites every rank's tensors with the main rank's."""
-        if self.world > 1:
+        if self.count > 1:
             with self._waiting():
                 for tensor in tensors:
                     dist.broadcast(tensor, src=0)
 
     def gather(self, value: Any) -> list[Any]:
         """Every rank's value, in order, on every rank."""
-        if self.world == 1:
+        if self.count == 1:
             return [value]
-        values = [None] * self.world
+        values = [None] * self.count
         with self._waiting():
             dist.all_gather_object(values, value)
         return values
 
     def any(self, flag: bool) -> bool:
         """Whether any rank's flag is set. Every rank must ask."""
-        if self.world == 1:
+        if self.count == 1:
             return flag
         total = torch.tensor([int(flag)], device=self.device)
         return bool(self.sum_(total).item())
@@ -94,7 +106,7 @@ class Ranks:
             self.pulse.tick()
 
     def _reduce(self, tensor: torch.Tensor, operation: dist.ReduceOp.RedOpType) -> torch.Tensor:
-        if self.world > 1:
+        if self.count > 1:
             with self._waiting():
                 dist.all_reduce(tensor, op=operation)
         return tensor
@@ -104,29 +116,32 @@ class Ranks:
 
 
 @contextmanager
-def ranks(device: str = "auto", patience: float = PATIENCE, option: str = "--device ") -> Iterator[Ranks]:
-    """Joins the world that torchrun describes in the environment (or a world of one), and leaves it at the end.
+def joined(device: str = "auto", patience: float = PATIENCE, option: str = "--device ") -> Iterator[Ranks]:
+    """Joins the ranks that torchrun describes in the environment (or is alone), and leaves them at the end.
 
     device: auto | cpu | gpu. patience: minutes. UserError when a GPU is asked for and there is none for this rank; it
     names `option`, with which the user asked.
     Among several ranks an error inside ends the process here, and soon all others (`train.failure`).
     """
-    rank, world = int(os.environ.get("RANK", 0)), torchrun.count()
+    rank, count = int(os.environ.get("RANK", 0)), torchrun.count()
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
-    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    local_count = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     place = _device(device, rank, local_rank, option)
-    if world == 1:
-        yield Ranks(rank, world, local_rank, local_world, place)
+    if count == 1:
+        yield Ranks(rank, count, local_rank, local_count, place)
         return
-    store = _join(rank, world, place, datetime.timedelta(minutes=patience + 1))  # the pulse is to be first
-    pulse = Pulse(store, rank, world, 60 * patience, _say)
+    store = _join(rank, count, place, datetime.timedelta(minutes=patience + 1))  # the pulse is to be first
+    pulse = Pulse(store, rank, count, 60 * patience, _say)
     pulse.start()
     try:
-        yield Ranks(rank, world, local_rank, local_world, place, pulse)
+        yield Ranks(rank, count, local_rank, local_count, place, pulse)
     except BaseException as error:
         failure.end(error, pulse)
     pulse.stop()
     dist.destroy_process_group()
+
+
+ranks = joined  # the older name
 
 
 def _device(wanted: str, rank: int, local_rank: int, option: str) -> torch.device:
@@ -152,7 +167,7 @@ def _say(line: str) -> None:
     torchrun.flush()
 
 
-def _join(rank: int, world: int, place: torch.device, timeout: datetime.timedelta) -> dist.Store:
+def _join(rank: int, count: int, place: torch.device, timeout: datetime.timedelta) -> dist.Store:
     """Makes the process group. Returns a store for the pulse alone: a client serves one thread at a time."""
     on_gpu = place.type == "cuda"
     backend = "nccl" if on_gpu else "gloo"
@@ -165,12 +180,12 @@ def _join(rank: int, world: int, place: torch.device, timeout: datetime.timedelt
 
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
         store = client()
-        start = _name_of_start(store, rank, world)
+        start = _name_of_start(store, rank, count)
         dist.init_process_group(
             backend,
             store=dist.PrefixStore(start, store),
             rank=rank,
-            world_size=world,
+            world_size=count,
             timeout=timeout,
             device_id=bound,
         )
@@ -179,7 +194,7 @@ def _join(rank: int, world: int, place: torch.device, timeout: datetime.timedelt
     return dist.PrefixStore("segrail/pulse", client())
 
 
-def _name_of_start(store: dist.Store, rank: int, world: int) -> str:
+def _name_of_start(store: dist.Store, rank: int, count: int) -> str:
     """A prefix for keys in torchrun's own store that only the ranks of this start know.
 
     torchrun keeps one store while it starts its ranks again and again (--max-restarts), and torch 2.15 leaves the keys
@@ -194,7 +209,7 @@ def _name_of_start(store: dist.Store, rank: int, world: int) -> str:
         store.set(f"segrail/{start}/heard/{rank}", "")
         return f"segrail/{start}"
     start = uuid.uuid4().hex
-    missing, deadline = set(range(1, world)), time.monotonic() + 600
+    missing, deadline = set(range(1, count)), time.monotonic() + 600
     while missing:
         for other in sorted(missing):
             if store.check([f"segrail/asks/{other}"]):

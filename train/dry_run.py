@@ -24,9 +24,9 @@ from PIL import Image
 
 from ingest.errors import UserError, nearest
 from ingest.shards import manifest
+from train import build
 from train.config import Recipe
-from train.distributed import Ranks, ranks
-from train.loop import Run
+from train.distributed import Ranks, joined
 
 STEPS = 2
 CPU_SIDE = 96  # longer side of a CPU's crops and scenes, pixels: seconds, not minutes, for the largest net
@@ -162,14 +162,14 @@ def fit(recipe: Recipe, on_gpu: bool) -> tuple[Recipe, list[str]]:
     return recipe, changes
 
 
-def dry_run(recipe: Recipe, world: Ranks, shards: Path, folder: Path) -> str:
+def dry_run(recipe: Recipe, ranks: Ranks, shards: Path, folder: Path) -> str:
     """Trains `fit`'s recipe on the twin's shards, and says in a line what that took. folder: for the run."""
     recipe = copy.deepcopy(recipe)
     recipe.data.path, recipe.data.train, recipe.data.val_path = str(shards), "train", ""
     recipe.data.val = "val" if recipe.data.val else ""
-    session = Run(recipe, world, folder)
+    session = build.run(recipe, ranks, folder)
     summary = session.train()
-    if summary.step < STEPS or not world.is_main:
+    if summary.step < STEPS or not ranks.is_main:
         return ""
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     last = [line for line in lines if line["kind"] == "train"][-1]
@@ -181,7 +181,7 @@ def dry_run(recipe: Recipe, world: Ranks, shards: Path, folder: Path) -> str:
     return (
         f"it runs: {recipe.net.name}, {sum(parameters) / 1e6:.2f} M parameters{frozen}, "
         f"{len(summary.classes)} classes; {STEPS} steps, the last in {last['seconds_per_step']:.2f} s{validated}, "
-        f"checkpoint {size / 1e6:.0f} MB, peak memory {last['memory_gb']:.1f} GB on the {world.device.type}"
+        f"checkpoint {size / 1e6:.0f} MB, peak memory {last['memory_gb']:.1f} GB on the {ranks.device.type}"
     )
 
 
@@ -189,23 +189,23 @@ def run(recipe: Recipe, asked: str | None) -> int:
     """The command: twin, training, report. Nothing is left behind. The exit code."""
     twin = find_twin(recipe, asked)
     with (
-        ranks(recipe.train.device, recipe.train.rank_timeout, "train.device=") as world,
+        joined(recipe.train.device, recipe.train.rank_timeout, "train.device=") as ranks,
         tempfile.TemporaryDirectory(prefix="segrail-dry-run-") as scratch,
     ):
-        on_gpu = world.device.type == "cuda"
+        on_gpu = ranks.device.type == "cuda"
         small, changes = fit(recipe, on_gpu)
         size = small.augment.crop if on_gpu else (CPU_SIDE * 3 // 4, CPU_SIDE)
-        count = small.data.batch_size * world.world
-        if world.is_main:
+        count = small.data.batch_size * ranks.count
+        if ranks.is_main:
             click.echo(
-                f"dry run of {recipe.name}: {STEPS} steps and a validation on {count} + {world.world} procedural "
+                f"dry run of {recipe.name}: {STEPS} steps and a validation on {count} + {ranks.count} procedural "
                 f"scenes of {size[0]}x{size[1]} pixels with the classes of {twin.name}"
             )
             click.echo("  changed for it: " + ("; ".join(changes) or "nothing but the number of steps"))
-            draw(twin, Path(scratch), size, count, world.world)
-        folder = Path(world.broadcast(scratch))  # the main rank's, so one machine only
-        report = dry_run(small, world, folder / "shards", folder / "run")
+            draw(twin, Path(scratch), size, count, ranks.count)
+        folder = Path(ranks.broadcast(scratch))  # the main rank's, so one machine only
+        report = dry_run(small, ranks, folder / "shards", folder / "run")
         if report:
             click.echo(report)
-        world.any(False)  # the main rank removes the folder when all are done with it
-    return 0 if report or not world.is_main else 1
+        ranks.any(False)  # the main rank removes the folder when all are done with it
+    return 0 if report or not ranks.is_main else 1

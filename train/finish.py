@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ingest.shards import atomic
 from train.distributed import Ranks
 from train.evaluate.evaluation import Evaluation
 from train.evaluate.extremes import Extremes
@@ -29,13 +29,7 @@ def validated(folder: Path, step: int) -> bool:
 
 def write_validation(folder: Path, found: Evaluation, classes: list[str], facts: dict[str, Any]) -> None:
     """as_json and `facts` (step, split, best), atomically. Raises OSError."""
-    path = folder / VALIDATION
-    unfinished = path.with_name(path.name + ".partial")
-    try:
-        unfinished.write_text(json.dumps(facts | as_json(found, classes), indent=1) + "\n")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    atomic.write_json(folder / VALIDATION, facts | as_json(found, classes))
 
 
 def finish(
@@ -44,7 +38,7 @@ def finish(
     extremes: Extremes | None,
     facts: dict[str, Any],
     classes: list[str],
-    world: Ranks,
+    ranks: Ranks,
     tracker: Tracker,
 ) -> None:
     """Writes what the last validation found, and the report. Every rank calls it.
@@ -61,9 +55,9 @@ def finish(
             tracker.say(f"warning: {folder / what} was not written ({reason}); the training is complete")
             tracker.event(facts["step"], what="not written", file=what, error=reason)
 
-    if found is not None and world.is_main:
+    if found is not None and ranks.is_main:
         attempt(VALIDATION, partial(write_validation, folder, found, classes, facts))
     if extremes is not None:
-        attempt("extremes", partial(extremes.save, folder, world))
-    if world.is_main:
+        attempt("extremes", partial(extremes.save, folder, ranks))
+    if ranks.is_main:
         attempt(report.FILE, partial(report.write, folder))

@@ -3,226 +3,181 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import math
-import os
 import signal
-import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from timm.layers import convert_sync_batchnorm
 from torch.nn.parallel import DistributedDataParallel
 
 import nets
 from ingest.errors import UserError
-from ingest.shards.reader import ShardSet
 from pipeline.batch import Batch
-from pipeline.config import Stream
-from pipeline.feeding import for_split, of_recipe
-from pipeline.loader import EvalLoader, TrainLoader
-from train import backends, config, finish, model
+from pipeline.loader import TrainLoader
+from train import backends, config, finish, length, model
 from train.checkpoints import resume
 from train.checkpoints.monitor import Monitor
 from train.checkpoints.saver import Saver
+from train.checkpoints.state import DatasetFacts, State
 from train.config import Recipe
 from train.distributed import Ranks
 from train.evaluate.evaluation import Evaluation
 from train.evaluate.metrics import ConfusionMatrix
-from train.evaluate.validation import Validator, validation_shards
+from train.evaluate.validation import Validator
+from train.length import Length
 from train.log import provenance
 from train.log.summary import Summary
 from train.log.tracking import Tracker
 from train.log.window import Window
 from train.losses import SegmentationLoss
-from train.losses.class_weights import PixelCounts
 from train.optim import optimizers, schedules
 from train.optim.ema import Ema, averaged_state
+from train.stopping import Stop
 
-_NEW_NAME = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
-_OWN_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _NEW_NAME else "broadcast_buffers": False}
 _CALMER = "lower optimizer.lr, set optimizer.clip_norm=1 or train.amp=off"
 
 
+@dataclass(eq=False)
 class Run:
-    """One training run on one rank; every rank holds one."""
+    """One training run on one rank; every rank holds one. Made by `train.build.run`."""
 
-    def __init__(self, recipe: Recipe, world: Ranks, folder: Path, state: dict[str, Any] | None = None) -> None:
-        """state: the checkpoint to go on from; None starts anew. UserError when recipe, data and state do not fit."""
-        self.recipe, self.world, self.folder = recipe, world, folder
-        train, data = recipe.train, recipe.data
-        backends.set_tf32(train.tf32, world.device)
-        shards = ShardSet(data.path, data.train)
-        self.facts = model.dataset_facts(shards.manifest)
-        if state is not None:
-            resume.check(state)
-            model.check_classes(state["dataset"], shards.manifest)
-        batch_size = data.batch_size if state is None else resume.batch_size(recipe, state, world.world)
-        feeding = of_recipe(data, world.device, world.rank, world.world, world.local_world)
-        stream = Stream(recipe.seed, batch_size, data.shuffle_window, recipe.augment)
-        self.loader = TrainLoader(shards, stream, for_split(feeding, data.device, shards))
-        self.validator: Validator | None = None
-        if data.val:
-            val_shards = validation_shards(data, shards.manifest)
-            val_feeding = for_split(feeding, data.device, val_shards)
-            val_loader = EvalLoader(val_shards, data.val_batch_size, val_feeding)
-            self.validator = Validator(val_loader, world, train, self.facts, data)
-        self.accumulate = recipe.optimizer.accumulate
-        epoch_steps = self.loader.steps_per_epoch / self.accumulate
-        self.total_steps = train.steps or max(1, math.ceil(train.epochs * epoch_steps))
-        self.val_every = train.val_every_steps or max(1, round(train.val_every_epochs * epoch_steps))
-        self.monitor = Monitor(train.monitor, self.facts["classes"], train.patience, train.keep_best)
+    recipe: Recipe
+    ranks: Ranks
+    folder: Path
+    facts: DatasetFacts
+    loader: TrainLoader
+    validator: Validator | None
+    length: Length
+    net: nets.Segmenter
+    ema: Ema | None
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    loss: SegmentationLoss
+    monitor: Monitor
+    counts: ConfusionMatrix | None
+    """Of the training crops, where train.train_miou asks for it."""
+    ddp: DistributedDataParallel | None = None
+    """The net, where its gradients are to meet those of other ranks."""
+    forward: Any = None
+    """What is called on images: the net, perhaps wrapped and compiled."""
+    step: int = 0
+    """Optimizer steps that are done."""
+    unvalidated: bool = False
+    """Whether the weights of `step` are saved, but not yet validated."""
+    stop: Stop = field(init=False)
+    _saved: bool = field(default=True, init=False)
 
-        torch.manual_seed(recipe.seed)
-        self.net = model.build(recipe.net, self.facts, state)
-        model.check_batch(self.net, recipe, batch_size, world.world)
-        if state is not None:
-            model.load_weights(self.net, state["model"], recipe.net.name)
-        memory = torch.channels_last if train.channels_last else torch.contiguous_format
-        self.net = self.net.to(world.device).to(memory_format=memory)
-        if train.sync_bn and world.world > 1:
-            if world.device.type != "cuda":
-                raise UserError("train.sync_bn = true needs GPUs: torch has no synchronised batch norm on CPUs")
-            # timm's, since its batch norms contain the activation, which torch's conversion would drop.
-            self.net = convert_sync_batchnorm(self.net)
-        self.ema = Ema(self.net, train.ema) if train.ema else None
-        self.optimizer = optimizers.for_net(recipe.optimizer, self.net, world.device)
-        self.scaler = torch.amp.GradScaler(
-            world.device.type, enabled=model.amp_dtype(train.amp, world.device) is torch.float16
-        )
-        split = shards.manifest.split(data.train)
-        counts = PixelCounts(split.class_pixels, split.class_image_pixels)
-        self.loss = SegmentationLoss(recipe.loss, len(self.facts["classes"]), counts).to(world.device)
-        self.counts = ConfusionMatrix(len(self.facts["classes"]), world.device) if train.train_miou else None
-        self.step = 0
-        self._unjudged = False  # whether the weights of `step` are saved, but not yet validated
-        if state is not None:
-            self._restore(state)
-        self.ddp: DistributedDataParallel | None = None
-        if world.world > 1:
-            world.at("the start of training")
-            ids = [world.device.index] if world.device.type == "cuda" else None
-            self.ddp = DistributedDataParallel(
-                self.net,
-                device_ids=ids,
-                gradient_as_bucket_view=True,
-                # Running statistics are sent where they are used, see `_train`. torch is renaming this.
-                **_OWN_BUFFERS,
-            )
-        forward = self.ddp or self.net
-        self.forward = torch.compile(forward) if train.compile else forward
-        self._stop: int | None = None
-        self._stop_asked = 0.0
-        self._doing = "this step"
-        self._saved = True
+    def __post_init__(self) -> None:
+        self.stop = Stop(self.ranks)
 
     @property
     def saver(self) -> Saver:
         """Of this run's folder."""
-        return Saver(self.folder, self.world.is_main)
+        return Saver(self.folder, self.ranks.is_main)
+
+    @property
+    def accumulate(self) -> int:
+        """Batches a step."""
+        return self.recipe.optimizer.accumulate
 
     @property
     def done(self) -> bool:
         """No step is left, or the patience is exhausted."""
-        return self.step >= self.total_steps or self.monitor.exhausted
+        return self.step >= self.length.total or self.monitor.exhausted
 
     def train(self) -> Summary:
         """Trains to the last step (or a signal), validating, saving and telling as the recipe says."""
-        folder = self.folder if self.world.is_main else None
-        tracker = Tracker(folder, self.step, self.total_steps, self._unjudged)
-        previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        folder = self.folder if self.ranks.is_main else None
+        tracker = Tracker(folder, self.step, self.length.total, self.unvalidated)
         try:
             # closing: the loader's thread ends with the loop, also when the loop ends in an error
             with (
-                backends.autotuned(self.recipe.train.cudnn_benchmark, self.world.device),
+                self.stop.watching(),
+                backends.autotuned(self.recipe.train.cudnn_benchmark, self.ranks.device),
                 contextlib.closing(iter(self.loader)) as batches,
             ):
                 return self._train(tracker, batches)
         finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
             tracker.close()
 
     def _train(self, tracker: Tracker, batches: Iterator[Batch]) -> Summary:
-        train, world = self.recipe.train, self.world
-        tracker.text("recipe", config.to_yaml(self.recipe))
-        tracker.event(
-            self.step, what="start", ranks=world.world, batch=self.loader.global_batch, **provenance.versions()
-        )
-        if self.step == 0 and (source := nets.pretrained_source(self.net)) is not None:
-            tracker.say(f"the encoder starts from {source}")
-        window = Window(world, self.loader.batch_size, self.accumulate)
+        self._tell_start(tracker)
+        window = Window(self.ranks, self.loader.batch_size, self.accumulate, self.step)
         last: Evaluation | None = None
         self.net.train()
-        if self._unjudged and self.validator is not None:
+        if self.unvalidated and self.validator is not None:
             last = self._judge(tracker)
         while not self.done:
             losses, norm = self._one_step(batches, window)
             self.step += 1
             window.add(losses, norm, may_overflow=self.scaler.is_enabled())
             tracker.advance()
-            ends = self.step == self.total_steps
-            validates = self.validator is not None and (ends or self.step % self.val_every == 0)
-            saves = ends or validates or _every(train.keep_every_steps, self.step)
-            saves = saves or _every(train.save_every_steps, self.step)
-            logs = saves or self.step % train.log_every == 0
+            due = length.due(self.recipe.train, self.length, self.step, self.validator is not None)
             # Ranks must stop at the same step: they agree at log steps; alone, at any.
-            stops = (logs and world.any(self._stop is not None)) if world.world > 1 else self._stop is not None
-            if logs or stops:
+            stops = (due.logs or self.ranks.count == 1) and self.stop.wanted()
+            if due.logs or stops:
                 self._log(tracker, window)
-            if saves or stops:
-                # Running statistics are each rank's own; all validate with those that the main rank saves.
-                world.broadcast_tensors([*self.net.buffers(), *(self.ema.statistics() if self.ema else [])])
-                self._refuse_broken()
+            if due.saves or stops:
                 # Before a validation, too: whoever is killed in a long one is to lose no step.
-                self._save(tracker, unjudged=validates)
-            if validates:
+                self._save_good(tracker, unvalidated=due.validates)
+            if due.validates:
                 last = self._judge(tracker)
-                stops = world.any(self._stop is not None)
-            if saves:
-                window.restart()
+                stops = self.stop.wanted()
+            if due.saves:
+                window.clock.restart()
             if stops and not self.done:
-                self._stop = next(number for number in world.gather(self._stop) if number is not None)
-                tracker.event(self.step, what="stopped", signal=self._stop)
-                number = self._stop or signal.SIGTERM
+                number = self.stop.agree()
+                tracker.event(self.step, what="stopped", signal=number)
                 tracker.say(f"stopped at step {self.step} by {signal.Signals(number).name}; go on with --resume auto")
                 break
         if self.done:
             last = self._finish(last, tracker)
+        return self._summary(last, window)
+
+    def _tell_start(self, tracker: Tracker) -> None:
+        tracker.text("recipe", config.to_yaml(self.recipe))
+        size = {"ranks": self.ranks.count, "batch": self.loader.global_batch}
+        tracker.event(self.step, what="start", **size, **provenance.versions())
+        if self.step == 0 and (source := nets.pretrained_source(self.net)) is not None:
+            tracker.say(f"the encoder starts from {source}")
+
+    def _summary(self, last: Evaluation | None, window: Window) -> Summary:
+        best = self.monitor.best
         return Summary(
-            self.folder,
-            self.step,
-            self.total_steps,
-            self.monitor.best.miou if self.monitor.best else None,
-            self.monitor.describe(),
-            last,
-            self.facts["classes"],
-            window.images_per_second,
-            window.wait_share,
-            None if self.done else self._stop,
-            early=self.step < self.total_steps and self.monitor.exhausted,
+            folder=self.folder,
+            step=self.step,
+            total_steps=self.length.total,
+            best_miou=best.miou if best else None,
+            best_text=self.monitor.describe(),
+            last=last,
+            classes=self.facts["classes"],
+            images_per_second=window.clock.images_per_second,
+            wait_share=window.clock.wait_share,
+            stopped_by=None if self.done else self.stop.signal,
+            early=self.step < self.length.total and self.monitor.exhausted,
             saved=self._saved,
         )
 
     def _one_step(self, batches: Iterator[Batch], window: Window) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """One optimiser step. Returns the loss's parts and the gradient's norm, on the device."""
-        recipe, world = self.recipe, self.world
+        """One optimizer step. Returns the loss's parts and the gradient's norm, on the device."""
+        recipe, ranks = self.recipe, self.ranks
         # Dropout is a function of (seed, step, rank), so that an interruption does not show.
-        torch.manual_seed(hash((recipe.seed, self.step, world.rank)) & 0x7FFF_FFFF_FFFF_FFFF)
+        torch.manual_seed(hash((recipe.seed, self.step, ranks.rank)) & 0x7FFF_FFFF_FFFF_FFFF)
         self._set_lr(self.step)
         totals: dict[str, torch.Tensor] = {}
         for part in range(self.accumulate):
-            world.at(f"step {self.step + 1}, the next batch")
+            ranks.at(f"step {self.step + 1}, the next batch")
             batch = window.next(batches)
             images, labels = batch.images, batch.labels
             assert labels is not None
-            world.at(f"step {self.step + 1}, the net")
+            ranks.at(f"step {self.step + 1}, the net")
             # Gradients meet over the ranks once a step, with the last part.
             if self.ddp is not None:
                 self.ddp.require_backward_grad_sync = part == self.accumulate - 1
-            with model.autocast(recipe.train.amp, world.device):
+            with model.autocast(recipe.train.amp, ranks.device):
                 logits = self.forward(images)
             loss, parts = self.loss(logits, labels)
             self.scaler.scale(loss / self.accumulate).backward()
@@ -242,15 +197,15 @@ class Run:
     def _set_lr(self, step: int) -> None:
         """The learning rate (and momentum, where it is scheduled) of the step that follows `step` steps."""
         shape = self.recipe.schedule
-        factor = schedules.lr_factor(shape, step, self.total_steps)
-        optimizers.set_lr(self.optimizer, factor, schedules.momentum_at(shape, step, self.total_steps))
+        factor = schedules.lr_factor(shape, step, self.length.total)
+        optimizers.set_lr(self.optimizer, factor, schedules.momentum_at(shape, step, self.length.total))
 
     def _log(self, tracker: Tracker, window: Window) -> None:
         """Meets the device, judges the losses since the last log, and writes them down. UserError on NaN."""
-        values, bad_step = window.flush(self.step)
+        values, bad_step = window.flush()
         if bad_step is not None:
-            who = window.blame(bad_step, self.step)
-            if spoilt := int(self.world.sum_(self.loss.bad_pixels).item()):
+            who = window.blame(bad_step)
+            if spoilt := int(self.ranks.sum_(self.loss.bad_pixels).item()):
                 raise UserError(
                     f"labels hold values outside the {len(self.facts['classes'])} classes, {spoilt} pixels by step "
                     f"{self.step}, the first at step {bad_step} ({who}): check the shards with `python -m ingest "
@@ -276,27 +231,31 @@ class Run:
             **{"img/s": f"{values['images_per_second']:.1f}", "wait": f"{100 * values['data_wait_share']:.1f}%"},
         )
 
-    def _refuse_broken(self) -> None:
-        """UserError when a weight is not finite: its checkpoint would replace a good one.
+    def _save_good(self, tracker: Tracker, unvalidated: bool) -> None:
+        """Saves weights that a step has changed. UserError when one is not finite: it would replace a good one.
 
-        Every rank finds the same: parameters are equal, and so are statistics once they were broadcast.
+        Running statistics are each rank's own; all go on, and validate, with those that the main rank saves. So every
+        rank finds the same.
         """
+        averages = self.ema.statistics() if self.ema is not None else []
+        self.ranks.broadcast_tensors([*self.net.buffers(), *averages])
         values = [value.detach() for value in averaged_state(self.net).values()]
         if not bool(torch.nn.utils.get_total_norm(values, math.inf).isfinite()):
             raise UserError(f"the weights are not finite after step {self.step}: {self.saver.last_good()}; {_CALMER}")
+        self._save(tracker, unvalidated)
 
     def _judge(self, tracker: Tracker) -> Evaluation:
         """Validates the weights of this step, and saves what comes of it."""
-        self._doing = f"this validation, a while; step {self.step} is saved"
+        self.stop.doing = f"this validation, a while; step {self.step} is saved"
         found = self._validate(tracker)
         self._save(tracker)
-        self._doing = "this step"
+        self.stop.doing = "this step"
         return found
 
     def _validate(self, tracker: Tracker) -> Evaluation:
         assert self.validator is not None
-        self.world.at(f"the validation of step {self.step}")
-        ends = self.step == self.total_steps or self.monitor.may_end
+        self.ranks.at(f"the validation of step {self.step}")
+        ends = self.step == self.length.total or self.monitor.may_end
         found = self.validator.score(self.net, self.ema, self.loss, last=ends)
         self.net.train()
         self.validator.tell(found, self.step, tracker)
@@ -304,72 +263,60 @@ class Run:
             tracker.event(self.step, what="best", **{self.monitor.name: self.monitor.value(found)})
         return found
 
-    def _save(self, tracker: Tracker, unjudged: bool = False) -> None:
-        """unjudged: these weights are still to be validated; only then they get their other names."""
-        keeps = _every(self.recipe.train.keep_every_steps, self.step)
+    def _save(self, tracker: Tracker, unvalidated: bool = False) -> None:
+        """unvalidated: these weights are still to be validated; only then they get their other names."""
+        keeps = length.every(self.recipe.train.keep_every_steps, self.step)
         best = self.monitor.names(self.step)
-        names = ["last"] if unjudged else [*best, *([f"step-{self.step}"] if keeps else []), "last"]
-        self._unjudged = unjudged
-        self.world.at(f"the checkpoint of step {self.step}")
-        state = {
+        names = ["last"] if unvalidated else [*best, *([f"step-{self.step}"] if keeps else []), "last"]
+        self.unvalidated = unvalidated
+        self.ranks.at(f"the checkpoint of step {self.step}")
+        missing = self.ranks.broadcast(self.saver.write(names, self.state_dict(), self.step, tracker))
+        self._saved = "last" not in missing
+        if set(missing) & set(best):
+            self.monitor.lost()
+        elif not unvalidated:
+            self.saver.keep_best(self.monitor.kept_steps)
+
+    def state_dict(self) -> State:
+        """For a checkpoint: what the run needs to go on, and others to use its net."""
+        return {
             "model": self.net.state_dict(),
             "ema": self.ema.state_dict() if self.ema is not None else None,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "loader": self.loader.state_dict(),
             "step": self.step,
-            "unjudged": unjudged,
+            "unjudged": self.unvalidated,
             "monitor": self.monitor.state_dict(),
-            "batch": resume.batch_facts(self.loader.batch_size, self.world.world, self.accumulate),
+            "batch": resume.batch_facts(self.loader.batch_size, self.ranks.count, self.accumulate),
             "config": config.to_dict(self.recipe),
             "dataset": self.facts,
             "versions": provenance.versions(),
             "threads": torch.get_num_threads(),
         }
-        missing = self.world.broadcast(self.saver.write(names, state, self.step, tracker))
-        self._saved = "last" not in missing
-        if set(missing) & set(best):
-            self.monitor.lost()
-        elif not unjudged:
-            self.saver.keep_best(self.monitor.kept_steps)
 
-    def _restore(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
+        """Goes on from a checkpoint, whose weights the net already holds. UserError when it does not fit."""
         resume.load_optimizer(self.optimizer, self.recipe, state)
         if state["scaler"]:  # empty where it was not fp16: then the scale starts anew
             self.scaler.load_state_dict(state["scaler"])
         self.loader.load_state_dict(state["loader"])
-        if self.ema is not None and state.get("ema"):  # else the average starts from the weights of here
-            self.ema.load_state_dict(state["ema"])
+        if self.ema is not None and (averages := state.get("ema")):  # else they start from the weights of here
+            self.ema.load_state_dict(averages)
         self.monitor.load_state_dict(state["monitor"])
-        self.step, self._unjudged = state["step"], state.get("unjudged", False)
+        self.step, self.unvalidated = state["step"], state.get("unjudged", False)
         if self.step:  # a checkpoint written before the next step is to hold what it held without the interruption
             self._set_lr(self.step - 1)
 
     def _finish(self, last: Evaluation | None, tracker: Tracker) -> Evaluation | None:
         """What a finished run leaves behind. One that was finished before is scored again only if need be."""
-        if self.step < self.total_steps:
+        if self.step < self.length.total:
             tracker.say(f"stopped early at step {self.step}: {self.monitor.reason()}")
-        known = last is not None or self.world.broadcast(finish.validated(self.folder, self.step))
+        known = last is not None or self.ranks.broadcast(finish.validated(self.folder, self.step))
         if not known and self.validator is not None:
             last = self.validator.score(self.net, self.ema, self.loss, last=True)
-        self.world.at("the report")
+        self.ranks.at("the report")
         facts = {"step": self.step, "split": self.recipe.data.val, "best": self.monitor.state_dict()["best"]}
         extremes = self.validator.extremes if self.validator is not None else None
-        finish.finish(self.folder, last, extremes, facts, self.facts["classes"], self.world, tracker)
+        finish.finish(self.folder, last, extremes, facts, self.facts["classes"], self.ranks, tracker)
         return last
-
-    def _on_signal(self, number: int, frame: Any) -> None:
-        now = time.monotonic()
-        # Ctrl-C reaches a rank twice, from the terminal and from torchrun.
-        if self._stop is not None and not (self.world.world > 1 and now - self._stop_asked < 1):
-            raise KeyboardInterrupt  # asked twice: now
-        if self._stop is None and self.world.is_main:
-            # os.write: the signal may have come in the middle of a print
-            text = f"\n{signal.Signals(number).name}: stopping after {self._doing}; once more to quit at once\n"
-            with contextlib.suppress(OSError):
-                os.write(2, text.encode())
-        self._stop, self._stop_asked = number, now
-
-
-def _every(period: int, step: int) -> bool:
-    return bool(period) and step % period == 0

@@ -11,14 +11,15 @@ import nets
 from ingest.errors import UserError, nearest
 from ingest.shards.manifest import Manifest
 from train import config
+from train.checkpoints.state import DatasetFacts, State, Tensors
 from train.config import NetConfig, Recipe
 from train.optim.ema import Ema
 
 
-def build(net: NetConfig, facts: dict[str, Any], state: dict[str, Any] | None = None) -> nets.Segmenter:
+def build(net: NetConfig, facts: DatasetFacts, state: State | None = None) -> nets.Segmenter:
     """The recipe's net behind its normalization layer: uint8 [N, C, H, W] in, logits [N, K, H, W] out.
 
-    facts: `dataset_facts`. state: the checkpoint that the net goes on from; options that the recipe does not name are
+    state: the checkpoint that the net goes on from; options that the recipe does not name are
     then as they were. Writes all options of the net into `net.options`, for the checkpoint to record. UserError for a
     net or encoder that does not exist or does not fit.
     """
@@ -65,27 +66,21 @@ def check_batch(net: nets.Segmenter, recipe: Recipe, batch_size: int, ranks: int
         )
 
 
-def dataset_facts(manifest: Manifest) -> dict[str, Any]:
-    """What a checkpoint keeps of its dataset: enough to build the net and to name and color its output."""
-    keys = ("name", "classes", "palette", "mean", "std", "channels", "ignore")
-    return {key: getattr(manifest, key) for key in keys}
-
-
-def from_checkpoint(state: dict[str, Any]) -> nets.Segmenter:
+def from_checkpoint(state: State) -> nets.Segmenter:
     """The net of a checkpoint in eval mode, with the averaged weights where the checkpoint holds them (train.ema)."""
     recipe = config.parse(state["config"])
     recipe.net.pretrained, recipe.net.backbone_weights = False, None  # its weights are in the checkpoint
     recipe.net.freeze_backbone = recipe.net.freeze_bn = False  # and it does not train
     model = build(recipe.net, state["dataset"], state)
     load_weights(model, state["model"], recipe.net.name)
-    if state.get("ema"):
+    if averages := state.get("ema"):
         average = Ema(model, decay=0.0)
-        average.load_state_dict(state["ema"])
+        average.load_state_dict(averages)
         average.copy_to(model)
     return model.eval()
 
 
-def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], name: str) -> None:
+def load_weights(model: torch.nn.Module, weights: Tensors, name: str) -> None:
     """Loads every weight or none. UserError names the first that does not fit."""
     mine = model.state_dict()
     for key in [*weights, *mine]:
@@ -99,7 +94,7 @@ def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], name:
     model.load_state_dict(weights)
 
 
-def check_classes(facts: dict[str, Any], manifest: Manifest) -> None:
+def check_classes(facts: DatasetFacts, manifest: Manifest) -> None:
     """UserError when a dataset's classes are not those that the checkpoint was trained on."""
     if facts["classes"] != manifest.classes:
         theirs, ours = facts["classes"], manifest.classes

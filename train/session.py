@@ -11,11 +11,11 @@ from torch import get_num_threads
 
 from ingest.errors import UserError
 from ingest.shards import atomic
-from train import config
+from train import build, config
 from train.checkpoints import checkpoint, claim
 from train.checkpoints.resume import threads_note
 from train.config import Recipe
-from train.distributed import ranks
+from train.distributed import joined
 from train.evaluate.told import table
 from train.log.summary import Summary
 from train.loop import Run
@@ -24,21 +24,21 @@ from train.losses import class_weights
 
 def train(recipe: Recipe, resume: str | None) -> int:
     """resume: None, "auto" or a checkpoint. The exit code: 0 when the last step is done, 128 + signal when stopped."""
-    with ranks(recipe.train.device, recipe.train.rank_timeout, "train.device=") as world, ExitStack() as held:
+    with joined(recipe.train.device, recipe.train.rank_timeout, "train.device=") as ranks, ExitStack() as held:
         runs = Path(recipe.output) / recipe.name
-        found = _resumed(runs, resume, held) if world.is_main else (None, None)
-        folder, source = world.broadcast(found)
+        found = _resumed(runs, resume, held) if ranks.is_main else (None, None)
+        folder, source = ranks.broadcast(found)
         state = checkpoint.load(source) if source else None
-        run = Run(recipe, world, folder or runs, state)  # before a folder is made: most mistakes show here
+        run = build.run(recipe, ranks, folder or runs, state)  # before a folder is made: most mistakes show here
         if folder is None:
-            run.folder = world.broadcast(_new(runs, held) if world.is_main else None)
-        if world.is_main:
+            run.folder = ranks.broadcast(_new(runs, held) if ranks.is_main else None)
+        if ranks.is_main:
             _begin(run, source)
-            if state is not None and world.device.type == "cpu" and (note := threads_note(state, get_num_threads())):
+            if state is not None and ranks.device.type == "cpu" and (note := threads_note(state, get_num_threads())):
                 click.echo(note, err=True)
         summary = run.train()
         code = 128 + summary.stopped_by if summary.stopped_by else 0
-        return _end(summary, code) if world.is_main else code
+        return _end(summary, code) if ranks.is_main else code
 
 
 def _resumed(runs: Path, resume: str | None, held: ExitStack) -> tuple[Path | None, Path | None]:
@@ -71,19 +71,19 @@ def _new(runs: Path, held: ExitStack) -> Path:
 
 def _begin(run: Run, source: Path | None) -> None:
     """Writes the recipe into the run folder, and says what begins."""
-    recipe, loader, ranks = run.recipe, run.loader, run.world
+    recipe, loader, ranks = run.recipe, run.loader, run.ranks
     warm_up = recipe.schedule.warmup_steps
-    if warm_up >= run.total_steps:
+    if warm_up >= run.length.total:
         click.echo(
-            f"warning: schedule.warmup_steps = {warm_up}, but the run has {run.total_steps} steps: its learning rate "
+            f"warning: schedule.warmup_steps = {warm_up}, but the run has {run.length.total} steps: its learning rate "
             "never gets to optimizer.lr",
             err=True,
         )
     atomic.write_text(run.folder / "config.yaml", config.to_yaml(recipe))
     where = f"from step {run.step} of {source}" if source else "from the start"
     click.echo(
-        f"{recipe.name}: {recipe.net.name} on {ranks.device.type} x {ranks.world}, {len(loader.shards)} images, "
-        f"batch {loader.global_batch}, steps {run.total_steps}, {where}\nrun folder: {run.folder}"
+        f"{recipe.name}: {recipe.net.name} on {ranks.device.type} x {ranks.count}, {len(loader.shards)} images, "
+        f"batch {loader.global_batch}, steps {run.length.total}, {where}\nrun folder: {run.folder}"
     )
     if run.loss.weights is not None:
         pixels = loader.shards.manifest.split(recipe.data.train).class_pixels

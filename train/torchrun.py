@@ -75,9 +75,9 @@ def remove_empty_folders() -> None:
     path = Path(os.environ.get("TORCHELASTIC_ERROR_FILE", ""))
     for root in path.parents:
         if root.name.startswith("torchelastic_") and root.parent == Path(tempfile.gettempdir()):
-            for folder in [*sorted(root.rglob("*"), reverse=True), root]:
-                with contextlib.suppress(OSError):  # not empty, or another rank was faster
-                    folder.rmdir()
+            for folder, _, _ in os.walk(root, topdown=False):  # which passes over what another rank removes meanwhile
+                with contextlib.suppress(OSError):  # not empty, or gone
+                    os.rmdir(folder)
 
 
 def flush() -> None:

@@ -26,7 +26,7 @@ from train.distributed import Ranks
 from train.evaluate.metrics import ConfusionMatrix
 from train.loop import Run
 
-CPU = Ranks(rank=0, world=1, local_rank=0, local_world=1, device=torch.device("cpu"))
+CPU = Ranks(rank=0, count=1, local_rank=0, local_count=1, device=torch.device("cpu"))
 PARTS = ("data", "forward", "backward", "optimizer", "rest")
 
 

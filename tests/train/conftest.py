@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.shard_folder import smooth_scene, write_shards
-from train import config
+from train import build, config
 from train.distributed import ranks
 
 
@@ -46,8 +46,7 @@ def trained(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "optimizer": {"name": "adamw", "lr": 0.005},
         "train": {"steps": 12, "val_every_steps": 6, "device": "cpu"},
     }
-    from train.loop import Run
 
     with ranks("cpu") as world:
-        Run(config.parse(raw), world, folder).train()
+        build.run(config.parse(raw), world, folder).train()
     return folder / "checkpoints" / "best.pt"

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 import nets
 from ingest.errors import UserError
 from pipeline.batch import Batch
-from train import config
+from train import build, config
 from train.__main__ import command
 from train.checkpoints import checkpoint, claim
 from train.checkpoints.monitor import Monitor
@@ -67,7 +67,7 @@ def test_fp16_trains_through_overflows_and_its_scale_goes_on(raw_recipe: dict, t
     raw_recipe["optimizer"] = {"name": "sgd", "lr": 1e-5}
     raw_recipe["loss"] = {"ce": 30}
     raw_recipe["train"] |= {"steps": 9, "amp": "fp16", "device": "auto", "log_every": 1}
-    run = Run(config.parse(raw_recipe), ONE, tmp_path / "run")
+    run = build.run(config.parse(raw_recipe), ONE, tmp_path / "run")
     run.train()
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     norms = [line["gradient_norm"] for line in lines if line["kind"] == "train"]
@@ -75,18 +75,18 @@ def test_fp16_trains_through_overflows_and_its_scale_goes_on(raw_recipe: dict, t
     state = last(tmp_path / "run")
     assert 0 < state["scaler"]["scale"] < 65536
     raw_recipe["train"]["steps"] = 10
-    again = Run(config.parse(raw_recipe), ONE, tmp_path / "run", state)
+    again = build.run(config.parse(raw_recipe), ONE, tmp_path / "run", state)
     assert again.scaler.get_scale() == state["scaler"]["scale"]
 
 
 def test_a_run_goes_on_in_another_number_format(raw_recipe: dict, tmp_path: Path) -> None:
     """Preempted on a GPU with bfloat16, and queued again on one without."""
     raw_recipe["train"] |= {"steps": 2, "amp": "off", "device": "auto"}
-    Run(config.parse(raw_recipe), ONE, tmp_path / "run").train()
+    build.run(config.parse(raw_recipe), ONE, tmp_path / "run").train()
     raw_recipe["train"] |= {"steps": 3, "amp": "fp16"}
-    assert Run(config.parse(raw_recipe), ONE, tmp_path / "run", last(tmp_path / "run")).train().step == 3
+    assert build.run(config.parse(raw_recipe), ONE, tmp_path / "run", last(tmp_path / "run")).train().step == 3
     raw_recipe["train"] |= {"steps": 4, "amp": "off"}
-    assert Run(config.parse(raw_recipe), ONE, tmp_path / "run", last(tmp_path / "run")).train().step == 4
+    assert build.run(config.parse(raw_recipe), ONE, tmp_path / "run", last(tmp_path / "run")).train().step == 4
 
 
 # --- synchronised batch norm ---
@@ -116,7 +116,7 @@ def test_synchronised_batch_norm_keeps_the_net(backbone: str) -> None:
 def test_broken_weights_replace_no_checkpoint(raw_recipe: dict, tmp_path: Path, every: str) -> None:
     """The loss of a step is judged before its update: a finite one may break the weights."""
     raw_recipe["train"] |= {"save_every_steps": 1, "val_every_steps": 1 if every == "val" else 50}
-    run = Run(config.parse(raw_recipe), ONE, tmp_path / "run")
+    run = build.run(config.parse(raw_recipe), ONE, tmp_path / "run")
     step = run._one_step
 
     def breaking(*arguments: Any) -> Any:
@@ -134,7 +134,7 @@ def test_broken_weights_replace_no_checkpoint(raw_recipe: dict, tmp_path: Path, 
 
 
 def test_a_gradient_that_is_none_stops_the_run(raw_recipe: dict, tmp_path: Path) -> None:
-    run = Run(config.parse(raw_recipe), ONE, tmp_path / "run")
+    run = build.run(config.parse(raw_recipe), ONE, tmp_path / "run")
     parameter = next(run.net.parameters())
     parameter.register_hook(lambda grad: grad * float("nan") if run.step == 3 else grad)
     with pytest.raises(UserError, match=r"loss or its gradient is not finite at step 4 \(batch: train-"):
@@ -144,7 +144,7 @@ def test_a_gradient_that_is_none_stops_the_run(raw_recipe: dict, tmp_path: Path)
 
 def test_labels_outside_the_classes_are_named_on_a_gpu_too(raw_recipe: dict, tmp_path: Path) -> None:
     """There the loss turns NaN without a wait; the count tells why."""
-    run = Run(config.parse(raw_recipe), ONE, tmp_path / "run")
+    run = build.run(config.parse(raw_recipe), ONE, tmp_path / "run")
     original = run.loss.forward
 
     def as_on_a_gpu(logits: Any, labels: torch.Tensor) -> Any:
@@ -162,10 +162,10 @@ def test_labels_outside_the_classes_are_named_on_a_gpu_too(raw_recipe: dict, tmp
 
 def test_a_kill_during_validation_loses_no_step(raw_recipe: dict, tmp_path: Path) -> None:
     raw_recipe["train"] |= {"steps": 7, "val_every_steps": 3, "save_every_steps": 0, "log_every": 1}
-    whole = Run(config.parse(raw_recipe), ONE, tmp_path / "whole")
+    whole = build.run(config.parse(raw_recipe), ONE, tmp_path / "whole")
     whole.train()
 
-    cut = Run(config.parse(raw_recipe), ONE, tmp_path / "cut")
+    cut = build.run(config.parse(raw_recipe), ONE, tmp_path / "cut")
     assert cut.validator is not None
     tell = cut.validator.tell
 
@@ -180,7 +180,7 @@ def test_a_kill_during_validation_loses_no_step(raw_recipe: dict, tmp_path: Path
     state = last(tmp_path / "cut")
     assert state["step"] == 6 and state["unjudged"]
 
-    rest = Run(config.parse(raw_recipe), ONE, tmp_path / "cut", state)
+    rest = build.run(config.parse(raw_recipe), ONE, tmp_path / "cut", state)
     rest.train()
     assert all(torch.equal(a, b) for a, b in zip(weights(rest).values(), weights(whole).values(), strict=True))
     assert rest.monitor.state_dict() == whole.monitor.state_dict()
@@ -209,7 +209,7 @@ def test_ctrl_c_in_a_validation_is_answered_at_once(
     raw_recipe: dict, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
     raw_recipe["train"] |= {"steps": 7, "val_every_steps": 3}
-    run = Run(config.parse(raw_recipe), ONE, tmp_path / "run")
+    run = build.run(config.parse(raw_recipe), ONE, tmp_path / "run")
     _interrupt_in_validation(run, times=1)
     summary = run.train()
     assert (summary.step, summary.stopped_by) == (3, signal.SIGINT) and not last(tmp_path / "run")["unjudged"]
@@ -219,7 +219,7 @@ def test_ctrl_c_in_a_validation_is_answered_at_once(
 
 def test_a_second_ctrl_c_quits_at_once(raw_recipe: dict, tmp_path: Path) -> None:
     raw_recipe["train"] |= {"steps": 7, "val_every_steps": 3}
-    run = Run(config.parse(raw_recipe), ONE, tmp_path / "run")
+    run = build.run(config.parse(raw_recipe), ONE, tmp_path / "run")
     _interrupt_in_validation(run, times=2)
     with pytest.raises(KeyboardInterrupt):
         run.train()
@@ -230,13 +230,13 @@ def test_a_checkpoint_written_again_holds_the_same_learning_rate(raw_recipe: dic
     """Killed between a step and its validation, the run that goes on saves that step once more."""
     raw_recipe["train"] |= {"steps": 4, "val_every_steps": 3, "keep_every_steps": 3}
     raw_recipe["schedule"] = {"name": "onecycle"}
-    run = Run(config.parse(raw_recipe), ONE, tmp_path / "run")
+    run = build.run(config.parse(raw_recipe), ONE, tmp_path / "run")
     assert run.validator is not None
     run.validator.tell = full  # type: ignore[method-assign]
     with pytest.raises(OSError):
         run.train()
     before = last(tmp_path / "run")
-    Run(config.parse(raw_recipe), ONE, tmp_path / "run", before).train()
+    build.run(config.parse(raw_recipe), ONE, tmp_path / "run", before).train()
     again = checkpoint.load(tmp_path / "run" / "checkpoints" / "step-3.pt")
     assert before["step"] == again["step"] == 3
     assert before["optimizer"]["param_groups"] == again["optimizer"]["param_groups"]
@@ -249,7 +249,7 @@ def test_a_best_checkpoint_that_was_not_written_is_not_the_best(
     raw_recipe: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     raw_recipe["train"] |= {"steps": 4, "val_every_steps": 1, "keep_best": 2}
-    run = Run(config.parse(raw_recipe), ONE, tmp_path / "run")
+    run = build.run(config.parse(raw_recipe), ONE, tmp_path / "run")
     scores = {1: 0.3, 2: 0.6, 3: 0.5, 4: 0.4}
     monkeypatch.setattr(Monitor, "value", lambda self, found: scores[run.step])
     save = checkpoint.save
@@ -307,7 +307,7 @@ def test_a_warm_up_as_long_as_the_run_is_told(raw_recipe: dict, tmp_path: Path) 
     assert "warning: 5 warm-up steps of 5" in shown.output
 
 
-def test_only_the_time_that_a_gpu_has_nothing_to_do_counts_as_wait() -> None:
+def test_only_the_time_that_a_gpu_has_nothing_to_do_counts_as_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a GPU the marks are events in its queue, read when it is past them."""
 
     class Event:
@@ -321,10 +321,12 @@ def test_only_the_time_that_a_gpu_has_nothing_to_do_counts_as_wait() -> None:
             return other.at - self.at
 
     window = Window(ONE, 4, 1)
-    window._on_gpu, window._now = True, lambda: (event := Event(), event.record())[0]  # type: ignore[method-assign]
+    window.clock._device = torch.device("cuda")
+    window.clock._now = lambda: (event := Event(), event.record())[0]  # type: ignore[method-assign]
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 0)
     for _ in range(3):
         window.next(iter([Batch(torch.zeros(1, 3, 2, 2), None, ["a"])]))
         window.add({"loss": torch.tensor(1.0)}, torch.tensor(1.0))
-    values, bad = window.flush(3)
+    values, bad = window.flush()
     assert bad is None
     assert values["data_wait_share"] * values["seconds_per_step"] == pytest.approx(0.04)

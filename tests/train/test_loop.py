@@ -14,7 +14,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ingest.errors import UserError
-from train import config, model
+from train import build, config, model
 from train.checkpoints import checkpoint
 from train.distributed import Ranks, ranks
 from train.evaluate.evaluation import evaluate
@@ -32,7 +32,7 @@ def world():
 
 
 def start(raw: dict[str, Any], world: Ranks, folder: Path, state: dict[str, Any] | None = None) -> tuple[Run, Summary]:
-    run = Run(config.parse(raw), world, folder, state)
+    run = build.run(config.parse(raw), world, folder, state)
     return run, run.train()
 
 
@@ -81,7 +81,7 @@ def test_the_host_waits_for_the_device_at_log_steps_only(raw_recipe: dict, world
     raw_recipe["data"]["val"] = ""
     raw_recipe["optimizer"] = {"name": "adamw", "lr": 0.01, "accumulate": 2, "clip_norm": 1.0}
     raw_recipe["schedule"] = {"name": "onecycle"}
-    run = Run(config.parse(raw_recipe), world, tmp_path / "run")
+    run = build.run(config.parse(raw_recipe), world, tmp_path / "run")
     waits: dict[int, int] = {}
 
     class Watch(TorchDispatchMode):
@@ -105,7 +105,7 @@ def test_the_host_waits_for_the_device_at_log_steps_only(raw_recipe: dict, world
 
 def test_the_training_miou_is_of_the_window(raw_recipe: dict, world: Ranks, tmp_path: Path) -> None:
     raw_recipe["train"] |= {"steps": 6, "val_every_steps": 99, "log_every": 3, "train_miou": True}
-    run = Run(config.parse(raw_recipe), world, tmp_path / "run")
+    run = build.run(config.parse(raw_recipe), world, tmp_path / "run")
     expected, counts, original = [], ConfusionMatrix(5, "cpu"), run.loss.forward
 
     def seen(logits: Any, labels: torch.Tensor) -> Any:
@@ -129,7 +129,7 @@ def test_resuming_is_bit_identical(raw_recipe: dict, world: Ranks, tmp_path: Pat
     raw_recipe["optimizer"] = {"name": "adamw", "lr": 0.01}
     raw_recipe["train"]["ema"] = 0.9
     whole, _ = start(raw_recipe, world, tmp_path / "whole")
-    short = Run(config.parse(raw_recipe), world, tmp_path / "cut")
+    short = build.run(config.parse(raw_recipe), world, tmp_path / "cut")
     original = short._one_step
 
     def stops(*arguments: Any) -> Any:
@@ -181,7 +181,7 @@ def test_accumulated_batches_make_the_step_of_one_large_one(raw_recipe: dict, wo
     for batch, accumulate in ((4, 1), (2, 2)):
         raw_recipe["data"] = raw_recipe["data"] | {"batch_size": batch, "val": ""}
         raw_recipe["optimizer"] = {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0, "accumulate": accumulate}
-        run = Run(config.parse(raw_recipe), world, tmp_path / str(batch))
+        run = build.run(config.parse(raw_recipe), world, tmp_path / str(batch))
         before = torch.cat([p.detach().flatten().clone() for p in run.net.parameters()])
         run.net.eval()
         run.net.train = lambda mode=True, net=run.net: net  # type: ignore[method-assign]
@@ -194,7 +194,7 @@ def test_accumulated_batches_make_the_step_of_one_large_one(raw_recipe: dict, wo
 
 
 def test_nan_stops_with_step_keys_and_a_checkpoint_from_before(raw_recipe: dict, world: Ranks, tmp_path: Path) -> None:
-    run = Run(config.parse(raw_recipe), world, tmp_path / "run")
+    run = build.run(config.parse(raw_recipe), world, tmp_path / "run")
     original = run.loss.forward
 
     def poisoned(logits: Any, labels: torch.Tensor) -> Any:
@@ -246,7 +246,7 @@ def test_a_step_never_waits_for_a_gpu(raw_recipe: dict, tmp_path: Path, amp: str
     raw_recipe["train"] |= {"ema": 0.9, "train_miou": True, "save_every_steps": 0}
     raw_recipe["data"] |= {"val": ""}
     with ranks("gpu") as place:
-        run = Run(config.parse(raw_recipe), place, tmp_path / "run")
+        run = build.run(config.parse(raw_recipe), place, tmp_path / "run")
         window = Window(place, 4, 1)
         batches = iter(run.loader)
         for step in range(4):
@@ -267,7 +267,7 @@ def test_the_scaler_goes_on(raw_recipe: dict, tmp_path: Path) -> None:
         run, _ = start(raw_recipe, place, tmp_path / "run")
         state = checkpoint.load(tmp_path / "run" / "checkpoints" / "last.pt")
         assert state["scaler"]["scale"] > 0
-        rest = Run(config.parse(raw_recipe), place, tmp_path / "run", state)
+        rest = build.run(config.parse(raw_recipe), place, tmp_path / "run", state)
         assert rest.scaler.state_dict() == run.scaler.state_dict()
 
 
@@ -275,7 +275,7 @@ def test_synchronised_batch_norm_on_cpus_is_refused(raw_recipe: dict, tmp_path: 
     raw_recipe["data"]["batch_size"] = 2
     raw_recipe["train"]["sync_bn"] = True
     with pytest.raises(UserError, match=r"train\.sync_bn = true needs GPUs"):
-        Run(config.parse(raw_recipe), Ranks(0, 2, 0, 2, torch.device("cpu")), tmp_path / "run")
+        build.run(config.parse(raw_recipe), Ranks(0, 2, 0, 2, torch.device("cpu")), tmp_path / "run")
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused(raw_recipe: dict, world: Ranks, tmp_path: Path) -> None:
@@ -283,10 +283,10 @@ def test_a_checkpoint_that_does_not_fit_is_refused(raw_recipe: dict, world: Rank
     start(raw_recipe, world, tmp_path / "run")
     state = checkpoint.load(tmp_path / "run" / "checkpoints" / "last.pt")
     with pytest.raises(UserError, match=r"not of this net \(unet\)"):
-        Run(config.parse(raw_recipe | {"net": {"name": "unet"}}), world, tmp_path / "x", state)
+        build.run(config.parse(raw_recipe | {"net": {"name": "unet"}}), world, tmp_path / "x", state)
     other = state | {"dataset": state["dataset"] | {"classes": ["a", "b"]}}
     with pytest.raises(UserError, match="trained on 2 classes"):
-        Run(config.parse(raw_recipe), world, tmp_path / "x", other)
+        build.run(config.parse(raw_recipe), world, tmp_path / "x", other)
 
 
 def test_a_report_that_fails_costs_one_line(
@@ -357,5 +357,5 @@ def test_what_does_not_fit_is_named_before_training(
 ) -> None:
     raw_recipe[section] = raw_recipe.get(section, {}) | values
     with pytest.raises(UserError, match=message):
-        Run(config.parse(raw_recipe), world, tmp_path / "run")
+        build.run(config.parse(raw_recipe), world, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -11,8 +11,8 @@ import torch
 from torch.nn import functional as F
 
 from ingest.errors import UserError
-from train.losses.class_weights import PixelCounts
 from train.losses import LossConfig, SegmentationLoss, bad_labels
+from train.losses.class_weights import PixelCounts
 from train.losses.pixelwise import cross_entropy, focal, hardest
 
 K, IGNORE = 4, 255

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import yaml
 
 from tests.conftest import ROOT
 from tests.shard_folder import smooth_scene, write_shards
+from train import torchrun
 
 FOREVER = 100_000  # steps
 
@@ -174,6 +176,27 @@ def test_ranks_end_with_torchrun_and_a_folder_has_one_training(
     )
     assert go_on.returncode == 0 and "from step " in go_on.stdout, go_on.stderr
     assert len(list((tmp_path / "saved" / "toy").iterdir())) == 1
+
+
+def test_folders_that_another_rank_removes_meanwhile_are_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    own = tmp_path / "torchelastic_a" / "run" / "attempt_0" / "0"
+    (own.parent / "1").mkdir(parents=True)
+    own.mkdir()
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(own / "error.json"))
+    walk = os.walk
+
+    def raced(root: str, topdown: bool) -> Iterator[tuple[str, list[str], list[str]]]:
+        for each in walk(root, topdown):
+            if each[0] == str(own):
+                shutil.rmtree(tmp_path / "torchelastic_a")
+            yield each
+
+    monkeypatch.setattr(torchrun.os, "walk", raced)
+    torchrun.remove_empty_folders()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

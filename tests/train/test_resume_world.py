@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from ingest.errors import UserError
 from tests.train import two_ranks
-from train import config
+from train import build, config
 from train.__main__ import command
 from train.checkpoints import checkpoint, resume
 from train.distributed import Ranks
@@ -61,10 +61,10 @@ def test_what_does_not_fit_is_one_line(
 
 def test_settings_are_the_recipes_and_moments_the_checkpoints(raw_recipe: dict, tmp_path: Path) -> None:
     raw_recipe["train"] |= {"steps": 2, "val_every_steps": 99}
-    Run(config.parse(raw_recipe), ONE, tmp_path / "run").train()
+    build.run(config.parse(raw_recipe), ONE, tmp_path / "run").train()
     state = checkpoint.load(tmp_path / "run" / "checkpoints" / "last.pt")
     raw_recipe["optimizer"] = {"lr": 0.5, "weight_decay": 0.25, "momentum": 0.5}
-    run = Run(config.parse(raw_recipe), ONE, tmp_path / "run", state)
+    run = build.run(config.parse(raw_recipe), ONE, tmp_path / "run", state)
     group = run.optimizer.param_groups[0]
     assert (group["initial_lr"], group["weight_decay"], group["momentum"]) == (0.5, 0.25, 0.5)
     moments = [run.optimizer.state[p]["momentum_buffer"] for p in group["params"]]
@@ -75,9 +75,9 @@ def test_settings_are_the_recipes_and_moments_the_checkpoints(raw_recipe: dict, 
         ({"seed": 5}, "data stream differs"),
     ]:
         with pytest.raises(UserError, match=message):
-            Run(config.parse(raw_recipe | change), ONE, tmp_path / "run", checkpoint.load(run.saver.path("last")))
+            build.run(config.parse(raw_recipe | change), ONE, tmp_path / "run", checkpoint.load(run.saver.path("last")))
     with pytest.raises(UserError, match="holds no monitor"):
-        Run(config.parse(raw_recipe), ONE, tmp_path / "x", {k: v for k, v in state.items() if k != "monitor"})
+        build.run(config.parse(raw_recipe), ONE, tmp_path / "x", {k: v for k, v in state.items() if k != "monitor"})
 
 
 def test_another_number_of_threads_is_told(raw_recipe: dict, tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def watched(run: Run) -> list[str]:
 
     def step(batches: Any, window: Window) -> Any:
         result = original(batches, window)
-        keys.extend(window._keys[-1])
+        keys.extend(window._bad._keys[-1])
         return result
 
     run._one_step = step  # type: ignore[method-assign]
@@ -113,14 +113,14 @@ def _two(raw: dict[str, Any], folder: Path, resumed: bool, rank: int) -> dict[st
     run_folder = folder / "run"
     state = checkpoint.load(run_folder / "checkpoints" / "last.pt") if resumed else None
     # what torchrun would say, for the shares of the cores
-    run = Run(config.parse(raw), Ranks(rank, 2, rank, 2, torch.device("cpu")), run_folder, state)
+    run = build.run(config.parse(raw), Ranks(rank, 2, rank, 2, torch.device("cpu")), run_folder, state)
     keys = watched(run)
     summary = run.train()
     average = {} if run.ema is None else run.ema.state_dict()["average"]
     return {
         "keys": keys,
         "step": summary.step,
-        "total": run.total_steps,
+        "total": run.length.total,
         "early": summary.early,
         "batch": run.loader.batch_size,
         "miou": summary.best_miou,
@@ -136,10 +136,12 @@ def test_two_ranks_go_on_as_one_and_one_as_two(raw_recipe: dict, tmp_path: Path)
     os.environ["OMP_NUM_THREADS"] = "1"
     raw_recipe["data"]["batch_size"] = 2
     raw_recipe["train"] = {"epochs": 3, "val_every_steps": 3, "log_every": 1, "device": "cpu", "ema": 0.9}
-    alone = Run(config.parse(raw_recipe | {"data": raw_recipe["data"] | {"batch_size": 4}}), ONE, tmp_path / "alone")
+    alone = build.run(
+        config.parse(raw_recipe | {"data": raw_recipe["data"] | {"batch_size": 4}}), ONE, tmp_path / "alone"
+    )
     expected = watched(alone)
     alone.train()
-    assert alone.total_steps == 9
+    assert alone.length.total == 9
 
     first = raw_recipe | {"train": raw_recipe["train"] | {"epochs": 1}}  # three steps, two ranks
     (tmp_path / "a").mkdir()
@@ -148,14 +150,14 @@ def test_two_ranks_go_on_as_one_and_one_as_two(raw_recipe: dict, tmp_path: Path)
     assert all(torch.equal(one["average"][name], two["average"][name]) for name in one["average"])
     assert (one["miou"], one["loss"]) == (two["miou"], two["loss"]) and one["loss"] is not None
 
-    middle = Run(
+    middle = build.run(
         config.parse(raw_recipe | {"train": raw_recipe["train"] | {"epochs": 2}}),
         ONE,
         tmp_path / "run",
         checkpoint.load(tmp_path / "run" / "checkpoints" / "last.pt"),
     )
     keys = watched(middle)
-    assert (middle.step, middle.loader.batch_size, middle.total_steps) == (3, 4, 6)
+    assert (middle.step, middle.loader.batch_size, middle.length.total) == (3, 4, 6)
     middle.train()
 
     (tmp_path / "b").mkdir()

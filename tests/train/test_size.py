@@ -14,10 +14,9 @@ from ingest.errors import UserError
 from ingest.shards.reader import ShardSet
 from pipeline.loader import EvalLoader
 from tests.shard_folder import smooth_scene, write_shards
-from train import config
+from train import build, config
 from train.distributed import Ranks
 from train.evaluate.evaluation import evaluate
-from train.loop import Run
 from train.predict.windows import Inference, scaled_size, segment
 
 ALONE = Ranks(0, 1, 0, 1, torch.device("cpu"))
@@ -79,7 +78,7 @@ def test_scores_are_taken_at_the_labels_size(toy: Path) -> None:
 
 def test_a_run_validates_at_that_size(raw_recipe: dict[str, Any], tmp_path: Path) -> None:
     raw_recipe["data"] |= {"val_size": 32}
-    run = Run(config.parse(raw_recipe), ALONE, tmp_path / "run")
+    run = build.run(config.parse(raw_recipe), ALONE, tmp_path / "run")
     seen: list[tuple[int, ...]] = []
     run.net.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape[-2:])))
     assert run.validator is not None
@@ -90,7 +89,7 @@ def test_a_run_validates_at_that_size(raw_recipe: dict[str, Any], tmp_path: Path
 def test_validation_in_another_folder(raw_recipe: dict[str, Any], tmp_path: Path) -> None:
     other = write_shards(tmp_path / "other", {"val": [smooth_scene(24, 40, seed) for seed in range(3)]})
     raw_recipe["data"] |= {"val_path": str(other)}
-    run = Run(config.parse(raw_recipe), ALONE, tmp_path / "run")
+    run = build.run(config.parse(raw_recipe), ALONE, tmp_path / "run")
     assert run.validator is not None and run.validator.loader.shards.folder == other
     assert run.validator.score(run.net, None, run.loss).images == 3
 
@@ -102,4 +101,4 @@ def test_a_validation_folder_of_other_classes_is_refused(raw_recipe: dict[str, A
     (other / "dataset.json").write_text(json.dumps(facts))
     raw_recipe["data"] |= {"val_path": str(other)}
     with pytest.raises(UserError, match=r"data.val_path = '.*other' has classes \['lava'.*same classes"):
-        Run(config.parse(raw_recipe), ALONE, tmp_path / "run")
+        build.run(config.parse(raw_recipe), ALONE, tmp_path / "run")

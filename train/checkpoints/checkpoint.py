@@ -14,7 +14,7 @@ import re
 import shutil
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -24,6 +24,7 @@ import torch
 from ingest.errors import UserError
 from ingest.shards import atomic
 from train import torchrun
+from train.checkpoints.state import State
 
 FORMAT = "segrail-checkpoint-1"
 
@@ -31,7 +32,7 @@ _DIGEST = b"segrail-sha256:"
 _COMMENT_LENGTH = 2  # bytes at the end of a zip file without a comment: its length, which is 0
 
 
-def save(path: Path, state: dict[str, Any]) -> None:
+def save(path: Path, state: Mapping[str, Any]) -> None:
     """Writes `state` (tensors and plain values) so that `path` holds either the old checkpoint or the new, whole one.
 
     Raises OSError (a full disk, say); the old file then stands untouched and nothing is left beside it.
@@ -80,7 +81,7 @@ def in_folder(path: Path, names: Sequence[str] = ("best", "last")) -> Path:
     )
 
 
-def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+def load(path: str | Path, device: torch.device | str = "cpu") -> State:
     """Reads a checkpoint. UserError when it is missing, damaged, or no checkpoint of ours."""
     path = Path(path)
     if not path.is_file():
@@ -107,10 +108,10 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
         raise UserError(f"{path} is no checkpoint of segrail (format {found!r}, expected {FORMAT!r})")
-    return state
+    return cast(State, state)
 
 
-def load_net(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+def load_net(path: str | Path, device: torch.device | str = "cpu") -> State:
     """Reads a checkpoint, which must hold a net and what it was trained on. UserError as `load`.
 
     Of a run folder best.pt is taken, else last.pt, and that is said.

@@ -10,17 +10,16 @@ learning rate: each rank takes global batch / ranks crops. Only batch norm notic
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from ingest.errors import UserError
+from train.checkpoints.state import BatchFacts, State
 from train.config import Recipe
 
 _KEYS = ("model", "optimizer", "scaler", "loader", "step", "monitor", "batch", "config", "dataset")
 
 
-def check(state: dict[str, Any]) -> None:
+def check(state: State) -> None:
     """UserError when the checkpoint lacks what is needed to go on."""
     missing = [key for key in _KEYS if key not in state]
     if missing:
@@ -30,12 +29,12 @@ def check(state: dict[str, Any]) -> None:
         )
 
 
-def batch_facts(batch_size: int, ranks: int, accumulate: int) -> dict[str, int]:
+def batch_facts(batch_size: int, ranks: int, accumulate: int) -> BatchFacts:
     """For the checkpoint: the crops a step of all ranks (before accumulation), how many ranks, and the accumulation."""
     return {"global": batch_size * ranks, "ranks": ranks, "accumulate": accumulate}
 
 
-def batch_size(recipe: Recipe, state: dict[str, Any], ranks: int) -> int:
+def batch_size(recipe: Recipe, state: State, ranks: int) -> int:
     """Crops per rank and step with which `ranks` ranks go on from `state`. UserError when that cannot be."""
     was, mine, before = state["batch"], recipe.data.batch_size, state["config"]["data"]["batch_size"]
     whole = was["global"]
@@ -61,7 +60,7 @@ def batch_size(recipe: Recipe, state: dict[str, Any], ranks: int) -> int:
     return whole // ranks
 
 
-def threads_note(state: dict[str, Any], threads: int) -> str | None:
+def threads_note(state: State, threads: int) -> str | None:
     """On a CPU: what it means that the checkpoint was trained with another number of OpenMP threads; else None."""
     was = state.get("threads", threads)  # older checkpoints do not know
     if was == threads:
@@ -73,7 +72,7 @@ def threads_note(state: dict[str, Any], threads: int) -> str | None:
     )
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, recipe: Recipe, state: dict[str, Any]) -> None:
+def load_optimizer(optimizer: torch.optim.Optimizer, recipe: Recipe, state: State) -> None:
     """Takes over moments and step counts; learning rates, decay and the like are the recipe's.
 
     UserError when the checkpoint's optimizer is another one, or its groups hold other parameters.

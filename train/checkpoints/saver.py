@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from train.checkpoints import checkpoint
+from train.checkpoints.state import State
 from train.log.tracking import Tracker
 
 
@@ -20,8 +20,8 @@ class Saver:
         """Of the checkpoint called `name`."""
         return self.folder / f"{name}.pt"
 
-    def write(self, names: Sequence[str], state: dict[str, Any], step: int, tracker: Tracker) -> list[str]:
-        """Writes the state once and gives it the other names, in this order; the names that failed (it was told).
+    def write(self, names: Sequence[str], state: State, step: int, tracker: Tracker) -> list[str]:
+        """Writes the file once and links the other names, in this order; returns those not written (it was told).
 
         `last` belongs at the end: a run that is killed in between goes on from the `last` before, and does the rest
         again.

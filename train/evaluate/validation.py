@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from ingest.shards.reader import ShardSet
 from pipeline.config import DataConfig
 from pipeline.loader import EvalLoader
 from train import backends, model
+from train.checkpoints.state import DatasetFacts
 from train.config import TrainConfig
 from train.distributed import Ranks
 from train.evaluate.evaluation import Evaluation, Observer, evaluate
@@ -43,7 +43,7 @@ class Validator:
     """Scores a net on the validation split, and tells. Every rank holds one and calls it at the same steps."""
 
     def __init__(
-        self, loader: EvalLoader, world: Ranks, train: TrainConfig, facts: dict[str, Any], data: DataConfig
+        self, loader: EvalLoader, world: Ranks, train: TrainConfig, facts: DatasetFacts, data: DataConfig
     ) -> None:
         self.loader, self._data = loader, data
         self._world, self._train, self._classes = world, train, facts["classes"]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -27,10 +27,10 @@ FORMATS = (".onnx", ".pt2", ".ts")
 INPUT, OUTPUT = "images", "logits"
 
 
-def export(net: nn.Module, path: Path, facts: dict[str, Any], size: tuple[int, int] = (512, 512)) -> None:
+def export(net: nn.Module, path: Path, facts: Mapping[str, Any], size: tuple[int, int] = (512, 512)) -> None:
     """Writes `net` (uint8 images [N,C,H,W] -> logits, in eval mode on the CPU) to path; its ending is the format.
 
-    facts: `model.dataset_facts`, kept in the file as JSON (ONNX: metadata_props; .pt2, .ts: the extra file
+    facts: `checkpoints.state.DatasetFacts`, kept in the file as JSON (ONNX: metadata_props; .pt2, .ts: the extra file
     facts.json). size: height and width of the example it is traced with. UserError for another ending, or where the
     exporter is not installed.
     """
@@ -57,7 +57,7 @@ def export(net: nn.Module, path: Path, facts: dict[str, Any], size: tuple[int, i
         partial.unlink(missing_ok=True)
 
 
-def _onnx(net: nn.Module, example: Tensor, facts: dict[str, Any], path: Path) -> None:
+def _onnx(net: nn.Module, example: Tensor, facts: Mapping[str, Any], path: Path) -> None:
     try:
         import_module("onnxscript")  # torch's exporter needs it
     except ImportError as error:
@@ -100,7 +100,7 @@ def photos(channels: int, size: tuple[int, int], batch: int = 1) -> Tensor:
     return (nn.functional.interpolate(coarse, size=size, mode="bicubic").clamp(0, 1) * 255).to(torch.uint8)
 
 
-def _plain(facts: dict[str, Any]) -> dict[str, Any]:
+def _plain(facts: Mapping[str, Any]) -> dict[str, Any]:
     keys = ("name", "classes", "palette", "channels", "ignore")
     return {**{key: facts[key] for key in keys}, "input": "uint8 RGB 0..255, NCHW", "output": "logits, NCHW"}
 

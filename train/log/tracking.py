@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 import threading
 import time
@@ -14,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
+from tqdm.auto import tqdm
+
+from ingest.shards import atomic
 
 
 class Tracker:
@@ -24,8 +25,8 @@ class Tracker:
     (it was killed) cuts the log there, so that each step is in it once. A disk that is full costs lines, not the run.
     """
 
-    def __init__(self, folder: Path | None, step: int, total_steps: int, unjudged: bool = False) -> None:
-        """unjudged: the validation of `step` is still to come; what a killed run wrote of it is cut, too."""
+    def __init__(self, folder: Path | None, step: int, total_steps: int, unvalidated: bool = False) -> None:
+        """unvalidated: the validation of `step` is still to come; what a killed run wrote of it is cut, too."""
         self.folder = folder
         if folder is None:
             return
@@ -37,7 +38,7 @@ class Tracker:
         self._board = SummaryWriter(str(folder), purge_step=step + 1)
         self._other_hook = threading.excepthook
         threading.excepthook = self._in_thread
-        self._dare(lambda: _cut(folder / "log.jsonl", step, unjudged))
+        self._dare(lambda: _cut(folder / "log.jsonl", step, unvalidated))
         self._log = open(folder / "log.jsonl", "a", buffering=1)  # noqa: SIM115 (closed in close)
         self._total = total_steps
         self._shown: dict[str, str] = {}
@@ -125,22 +126,20 @@ class Tracker:
                 self.say(f"warning: log and curves in {self.folder} are not complete ({error.strerror}). Going on.")
 
 
-def _cut(log: Path, step: int, unjudged: bool) -> None:
+def _cut(log: Path, step: int, unvalidated: bool) -> None:
     """Leaves of a log the whole lines up to `step`: what a killed run wrote after its last checkpoint comes again."""
     if not log.is_file():
         return
     lines = log.read_text().splitlines(keepends=True)
-    kept = [line for line in lines if _is_up_to(line, step, unjudged)]
+    kept = [line for line in lines if _is_up_to(line, step, unvalidated)]
     if len(kept) < len(lines):
-        partial = log.with_name(log.name + ".partial")
-        partial.write_text("".join(kept))
-        os.replace(partial, log)
+        atomic.write_text(log, "".join(kept))
 
 
-def _is_up_to(line: str, step: int, unjudged: bool) -> bool:
+def _is_up_to(line: str, step: int, unvalidated: bool) -> bool:
     try:
         facts = json.loads(line)
-        again = unjudged and facts["step"] == step and (facts["kind"] == "val" or facts.get("what") == "best")
+        again = unvalidated and facts["step"] == step and (facts["kind"] == "val" or facts.get("what") == "best")
         return line.endswith("\n") and facts["step"] <= step and not again
     except ValueError:  # half a line, of a full disk
         return False

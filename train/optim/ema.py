@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import nn
 
 from ingest.errors import UserError
+from train.checkpoints.state import Averages
 
 
 class Ema:
@@ -70,11 +70,11 @@ class Ema:
         """The averaged running statistics: to be made the same on all ranks wherever they are used."""
         return [self._average[name] for name in self._average if name in self._statistics]
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> Averages:
         """For the checkpoint: {"steps": int, "average": name -> tensor}; the tensors, not copies of them."""
         return {"steps": self.steps, "average": dict(self._average)}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Averages) -> None:
         """Goes on from `state_dict()`. UserError when it belongs to another net; then nothing has changed."""
         average = state["average"]
         for name in [*self._average, *average]:

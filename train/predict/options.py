@@ -13,6 +13,7 @@ import torch
 
 from ingest.errors import UserError
 from train import config, model
+from train.checkpoints.state import State
 from train.predict.windows import Inference
 
 _HIGHEST_SCALE = 4.0
@@ -106,7 +107,7 @@ def inference_options(modes: list[str], default: str) -> Callable[[Callable[...,
     return decorate
 
 
-def inference(state: dict[str, Any], device: torch.device, asked: Asked) -> Inference:
+def inference(state: State, device: torch.device, asked: Asked) -> Inference:
     """What is asked for, and otherwise what the checkpoint was trained with. UserError where the two disagree."""
     recipe = config.parse(state["config"])
     window = asked.window

@@ -1,0 +1,129 @@
+"""From a recipe, its dataset and perhaps a checkpoint to a run that is ready to train."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.layers import convert_sync_batchnorm
+from torch.nn.parallel import DistributedDataParallel
+
+import nets
+from ingest.errors import UserError
+from ingest.shards.reader import ShardSet
+from pipeline.config import Stream
+from pipeline.feeding import for_split, of_recipe
+from pipeline.loader import EvalLoader, TrainLoader
+from train import backends, length, model
+from train.checkpoints import resume
+from train.checkpoints.monitor import Monitor
+from train.checkpoints.state import DatasetFacts, State, dataset_facts
+from train.config import Recipe
+from train.distributed import Ranks
+from train.evaluate.metrics import ConfusionMatrix
+from train.evaluate.validation import Validator, validation_shards
+from train.loop import Run
+from train.losses import SegmentationLoss
+from train.losses.class_weights import PixelCounts
+from train.optim import optimizers
+from train.optim.ema import Ema
+
+# Running statistics are sent where they are used (`train.loop`), not before each step. torch is renaming the argument.
+_RENAMED = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
+_OWN_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _RENAMED else "broadcast_buffers": False}
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What comes of the dataset."""
+
+    facts: DatasetFacts
+    counts: PixelCounts
+    loader: TrainLoader
+    validator: Validator | None
+
+
+def run(recipe: Recipe, ranks: Ranks, folder: Path, state: State | None = None) -> Run:
+    """state: the checkpoint to go on from; None starts anew. UserError when recipe, data and state do not fit."""
+    backends.set_tf32(recipe.train.tf32, ranks.device)
+    data = _data(recipe, ranks, state)
+    facts = data.facts
+    monitor = Monitor(recipe.train.monitor, facts["classes"], recipe.train.patience, recipe.train.keep_best)
+    torch.manual_seed(recipe.seed)
+    net = _net(recipe, ranks, data, state)
+    run = Run(
+        recipe=recipe,
+        ranks=ranks,
+        folder=folder,
+        facts=facts,
+        loader=data.loader,
+        validator=data.validator,
+        length=length.of(recipe, len(data.loader.shards), data.loader.global_batch),
+        net=net,
+        ema=Ema(net, recipe.train.ema) if recipe.train.ema else None,
+        optimizer=optimizers.for_net(recipe.optimizer, net, ranks.device),
+        scaler=_scaler(recipe, ranks.device),
+        loss=SegmentationLoss(recipe.loss, len(facts["classes"]), data.counts).to(ranks.device),
+        monitor=monitor,
+        counts=ConfusionMatrix(len(facts["classes"]), ranks.device) if recipe.train.train_miou else None,
+    )
+    if state is not None:
+        run.load_state_dict(state)
+    if ranks.count > 1:
+        ranks.at("the start of training")
+        run.ddp = _parallel(net, ranks.device)
+    forward = run.ddp or net
+    run.forward = torch.compile(forward) if recipe.train.compile else forward
+    return run
+
+
+def _data(recipe: Recipe, ranks: Ranks, state: State | None) -> _Data:
+    """Loaders of the recipe's splits. With a state each rank takes its share of the state's global batch."""
+    data = recipe.data
+    shards = ShardSet(data.path, data.train)
+    facts = dataset_facts(shards.manifest)
+    batch_size = data.batch_size
+    if state is not None:
+        resume.check(state)
+        model.check_classes(state["dataset"], shards.manifest)
+        batch_size = resume.batch_size(recipe, state, ranks.count)
+    feeding = of_recipe(data, ranks.device, ranks.rank, ranks.count, ranks.local_count)
+    stream = Stream(recipe.seed, batch_size, data.shuffle_window, recipe.augment)
+    loader = TrainLoader(shards, stream, for_split(feeding, data.device, shards))
+    validator = None
+    if data.val:
+        val_shards = validation_shards(data, shards.manifest)
+        val_loader = EvalLoader(val_shards, data.val_batch_size, for_split(feeding, data.device, val_shards))
+        validator = Validator(val_loader, ranks, recipe.train, facts, data)
+    split = shards.manifest.split(data.train)
+    return _Data(facts, PixelCounts(split.class_pixels, split.class_image_pixels), loader, validator)
+
+
+def _net(recipe: Recipe, ranks: Ranks, data: _Data, state: State | None) -> nets.Segmenter:
+    """The net with its weights, on its device, as it will be trained."""
+    train = recipe.train
+    net = model.build(recipe.net, data.facts, state)
+    model.check_batch(net, recipe, data.loader.batch_size, ranks.count)
+    if state is not None:
+        model.load_weights(net, state["model"], recipe.net.name)
+    memory = torch.channels_last if train.channels_last else torch.contiguous_format
+    net = net.to(ranks.device).to(memory_format=memory)
+    if train.sync_bn and ranks.count > 1:
+        if ranks.device.type != "cuda":
+            raise UserError("train.sync_bn = true needs GPUs: torch has no synchronized batch norm on CPUs")
+        # timm's, since its batch norms contain the activation, which torch's conversion would drop.
+        net = convert_sync_batchnorm(net)
+    return net
+
+
+def _scaler(recipe: Recipe, device: torch.device) -> torch.amp.GradScaler:
+    """Does nothing but with fp16."""
+    return torch.amp.GradScaler(device.type, enabled=model.amp_dtype(recipe.train.amp, device) is torch.float16)
+
+
+def _parallel(net: nets.Segmenter, device: torch.device) -> DistributedDataParallel:
+    ids = [device.index] if device.type == "cuda" else None
+    return DistributedDataParallel(net, device_ids=ids, gradient_as_bucket_view=True, **_OWN_BUFFERS)

@@ -1,0 +1,77 @@
+"""What a checkpoint holds, key by key. The keys are those on disk: they stay as they are."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+import torch
+
+from ingest.shards.manifest import Manifest
+
+Tensors = dict[str, torch.Tensor]
+
+
+class DatasetFacts(TypedDict):
+    """What is kept of a dataset: enough to build the net and to name and color its output."""
+
+    name: str
+    classes: list[str]
+    palette: list[list[int]]
+    mean: list[float]
+    """RGB (or all bands), of pixels in 0..1, as is std."""
+    std: list[float]
+    channels: int
+    ignore: int
+    pixels: dict[str, Any] | None
+    """What ingest did to raw files, for prediction to do alike; None, or absent in older checkpoints: nothing."""
+
+
+BatchFacts = TypedDict("BatchFacts", {"global": int, "ranks": int, "accumulate": int})
+"""Crops a step of all ranks (before accumulation), how many ranks, and the accumulation."""
+
+
+class Averages(TypedDict):
+    """`train.optim.ema.Ema.state_dict`."""
+
+    steps: int
+    average: Tensors
+
+
+class State(TypedDict, total=False):
+    """A checkpoint. Those of older versions lack some of the keys."""
+
+    format: str
+    model: Tensors
+    ema: Averages | None
+    optimizer: dict[str, Any]
+    """torch's own."""
+    scaler: dict[str, Any]
+    """torch's own; empty without fp16."""
+    loader: dict[str, Any]
+    """`pipeline.loader.TrainLoader.state_dict`."""
+    step: int
+    unjudged: bool
+    """Whether these weights are saved, but not yet validated."""
+    monitor: dict[str, Any]
+    """`train.checkpoints.monitor.Monitor.state_dict`."""
+    batch: BatchFacts
+    config: dict[str, Any]
+    """The recipe, as `train.config.parse` reads it."""
+    dataset: DatasetFacts
+    versions: dict[str, str]
+    threads: int
+    """OpenMP's, of each rank."""
+
+
+def dataset_facts(manifest: Manifest) -> DatasetFacts:
+    """Of a shard folder."""
+    return DatasetFacts(
+        name=manifest.name,
+        classes=manifest.classes,
+        palette=manifest.palette,
+        mean=manifest.mean,
+        std=manifest.std,
+        channels=manifest.channels,
+        ignore=manifest.ignore,
+        pixels=manifest.pixels,
+    )
