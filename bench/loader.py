@@ -97,6 +97,8 @@ def command(options: Options) -> int:
       torchvision     webdataset library, torchvision v2 transforms, torch DataLoader
       ours-no-scale, ours-no-rotate, ours-no-flip, ours-no-blur, ours-no-augment, ours-no-antialias
                       segrail without one of them, or all: what each costs (in --rows all)
+      ours-with-colors, ours-with-turns, ours-with-erasing
+                      segrail with one that is off by default
 
     Each row runs in a process of its own, in turn with the others. Columns: median images/s and the spread of the
     repeats; megapixels/s of crop; the share of `decode`; how many times `opencv`; CPU time and peak memory of all the

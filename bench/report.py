@@ -38,14 +38,15 @@ def render(table: Mapping[str, Facts], setting: Setting) -> str:
 
 
 def costs(table: Mapping[str, Facts]) -> str:
-    """What each augmentation costs, of the rows that leave one out; empty when there are none."""
+    """What each augmentation costs, of the rows that leave one out or add one; empty when there are none."""
     if "ours" not in table:
         return ""
     cpu = table["ours"]["cpu_seconds_per_image"]
     parts = [
-        f"{row.removeprefix('ours-no-')} {1000 * (cpu - facts['cpu_seconds_per_image']):+.2f}"
+        f"{row.removeprefix(prefix)} {1000 * sign * (facts['cpu_seconds_per_image'] - cpu):+.2f}"
+        for prefix, sign in (("ours-no-", -1), ("ours-with-", 1))
         for row, facts in table.items()
-        if row.startswith("ours-no-")
+        if row.startswith(prefix)
     ]
     return f"CPU ms an image of each augmentation (augment: all of them): {', '.join(parts)}." if parts else ""
 

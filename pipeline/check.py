@@ -18,6 +18,7 @@ import torch
 from ingest.errors import UserError
 from ingest.shards.reader import ShardSet
 from pipeline import geometry, plan, versions
+from pipeline.augment import Augment
 from pipeline.batch import Batch
 from pipeline.config import Stream
 from pipeline.feeding import Feeding
@@ -64,7 +65,7 @@ def digest(shards: ShardSet, stream: Stream, batches: int, *, world: int, epoch:
             "shards": len(facts.shards),
             "fingerprint": _hash(shard.sha256.encode() for shard in facts.shards),
         },
-        "recipe": {**dataclasses.asdict(stream), "world": world, "epoch": epoch},
+        "recipe": {**dataclasses.asdict(stream), "augment": stream.augment.stated(), "world": world, "epoch": epoch},
         "versions": versions.pixels(),
         "order": _hash([order.astype("<i8").tobytes()]),
         "batches": found,
@@ -79,12 +80,18 @@ def _parts(shards: ShardSet, stream: Stream, epoch: int, samples: np.ndarray, ma
     labels = [batch.labels for batch in made]
     return {
         "keys": _hash(key.encode() + b"\n" for batch in made for key in batch.keys),
-        "draws": _hash(getattr(draws, name.name).astype("<f8").tobytes() for name in dataclasses.fields(draws)),
+        "draws": _hash(getattr(draws, name).astype("<f8").tobytes() for name in _draws_of(stream)),
         "matrices": _hash([matrices.astype("<f8").tobytes()]),
         "files": _hash(content.tobytes() for i in samples for content in (shards.image(i), shards.label(i))),
         "images": _hash(batch.images.permute(0, 2, 3, 1).cpu().numpy().tobytes() for batch in made),
         "labels": _hash(label.cpu().numpy().tobytes() for label in labels if label is not None),
     }
+
+
+def _draws_of(stream: Stream) -> list[str]:
+    """Names of the random numbers that decide the stream: the newer ones only where the recipe uses any."""
+    names = [field.name for field in dataclasses.fields(plan.Draws)]
+    return names if len(stream.augment.stated()) > len(Augment().stated()) else names[: plan.FIRST]
 
 
 def table(found: dict[str, Any]) -> str:

@@ -11,16 +11,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.augment import Augment
-from pipeline.plan import Draws
+from pipeline.plan import NUMBERS, Draws
 
 
 def scaled_sizes(draws: Draws, sizes_hw: NDArray[np.int64], augment: Augment) -> NDArray[np.int64]:
-    """Height and width of each image after scaling, int64 [B, 2]: the longer side first, the other by the aspect."""
-    longer = sizes_hw.max(axis=1)
+    """Height and width of each image after turning and scaling, int64 [B, 2], its aspect kept."""
+    sizes_hw = turned_sizes(draws, sizes_hw, augment)
+    longer, shorter = sizes_hw.max(axis=1), sizes_hw.min(axis=1)
     low, high = augment.scale
-    target = (augment.base_size or longer) * (low + (high - low) * draws.scale)
-    scaled = np.floor(sizes_hw * (target / longer)[:, None] + 0.5).astype(np.int64)
+    factor = low + (high - low) * draws.scale
+    side = longer if augment.resize == "longer" else shorter
+    ratio = (augment.base_size or side) * factor / side
+    if augment.resize == "ratio":
+        ratio = np.minimum(ratio, augment.longest * factor / longer)
+    scaled = np.floor(sizes_hw * ratio[:, None] + 0.5).astype(np.int64)
     return np.maximum(scaled, 1)
+
+
+def quarter_turns(draws: Draws, augment: Augment) -> NDArray[np.int64]:
+    """By how many right angles each image is turned counterclockwise, int64 [B], 0..3."""
+    if not augment.quarter_turns:
+        return np.zeros(len(draws.turn), dtype=np.int64)
+    within = draws.turn / augment.quarter_turns  # uniform in [0, 1) where it is turned
+    return np.where(within < 1, 1 + np.floor(3 * within), 0).astype(np.int64)
+
+
+def turned_sizes(draws: Draws, sizes_hw: NDArray[np.int64], augment: Augment) -> NDArray[np.int64]:
+    """Heights and widths after the quarter turns, int64 [B, 2]."""
+    odd = quarter_turns(draws, augment) % 2 == 1
+    return np.where(odd[:, None], sizes_hw[:, ::-1], sizes_hw)
 
 
 def crop_offsets(draws: Draws, scaled_hw: NDArray[np.int64], augment: Augment) -> NDArray[np.int64]:
@@ -43,21 +62,35 @@ def matrices(draws: Draws, sizes_hw: NDArray[np.int64], augment: Augment) -> NDA
     """
     scaled = scaled_sizes(draws, sizes_hw, augment)
     top, left = crop_offsets(draws, scaled, augment).T
-    flips = draws.flip < augment.flip
+    flips, upside_down = draws.flip < augment.flip, draws.vertical_flip < augment.vertical_flip
     radians = np.deg2rad((2 * draws.angle - 1) * augment.rotate)
     zero, one = np.zeros(len(radians)), np.ones(len(radians))
 
-    crop_width = augment.crop[1]
-    flip = _affine([np.where(flips, -one, one), zero, np.where(flips, crop_width - 1, zero)], [zero, one, zero])
+    crop_height, crop_width = augment.crop
+    flip = _affine(
+        [np.where(flips, -one, one), zero, np.where(flips, crop_width - 1, zero)],
+        [zero, np.where(upside_down, -one, one), np.where(upside_down, crop_height - 1, zero)],
+    )
     crop = _affine([one, zero, left], [zero, one, top])
     # Undo the rotation about the scaled image's center.
     cos, sin = np.cos(radians), np.sin(radians)
     cy, cx = ((scaled - 1) / 2).T
     rotate = _affine([cos, -sin, cx - cos * cx + sin * cy], [sin, cos, cy - sin * cx - cos * cy])
     # Undo the scaling: corners map to corners, so centers shift by half a pixel.
-    ratio_y, ratio_x = (sizes_hw / scaled).T
+    ratio_y, ratio_x = (turned_sizes(draws, sizes_hw, augment) / scaled).T
     scale = _affine([ratio_x, zero, (ratio_x - 1) / 2], [zero, ratio_y, (ratio_y - 1) / 2])
-    return (scale @ rotate @ crop @ flip)[:, :2]
+    composed = scale @ rotate @ crop @ flip
+    if augment.quarter_turns:
+        composed = _turns(quarter_turns(draws, augment), sizes_hw) @ composed
+    return composed[:, :2]
+
+
+def _turns(turns: NDArray[np.int64], sizes_hw: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Matrices from the turned image to the source, float64 [B, 3, 3]."""
+    # The four directions in which the turned image's x axis may point in the source.
+    cos, sin = np.array([1.0, 0, -1, 0])[turns], np.array([0.0, 1, 0, -1])[turns]
+    height, width = (sizes_hw - 1.0).T
+    return _affine([cos, -sin, np.where(cos - sin < 0, width, 0)], [sin, cos, np.where(sin + cos < 0, height, 0)])
 
 
 def downsample_factors(draws: Draws, sizes_hw: NDArray[np.int64], augment: Augment) -> NDArray[np.int64]:
@@ -76,8 +109,8 @@ def downsample_factors(draws: Draws, sizes_hw: NDArray[np.int64], augment: Augme
 def most_downsample_steps(sizes_hw: NDArray[np.int64], augment: Augment) -> int:
     """How often `downsample_factors` can ask for a halving of the size, at most: 0 to 3."""
     # The smallest scale asks for most. By the function itself, so that both round alike.
-    zero = np.zeros(len(sizes_hw))
-    return int(np.log2(downsample_factors(Draws(zero, zero, zero, zero, zero, zero), sizes_hw, augment).max()))
+    zero = np.zeros((len(sizes_hw), NUMBERS))
+    return int(np.log2(downsample_factors(Draws.of(zero), sizes_hw, augment).max()))
 
 
 def after_downsampling(matrix_23: NDArray[np.float64], factor: int) -> NDArray[np.float64]:

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Generator, Iterator
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from ingest.errors import UserError
 from ingest.shards.reader import ShardSet
-from pipeline import geometry, plan
+from pipeline import color, geometry, plan
 from pipeline.augment import blur_sigmas
 from pipeline.batch import Batch
 from pipeline.config import Stream
@@ -22,7 +21,7 @@ from pipeline.cpu import batches as cpu
 from pipeline.damage import Damage
 from pipeline.feeding import Feeding
 from pipeline.gpu import handover
-from pipeline.request import Request
+from pipeline.request import Request, mean_color
 
 
 class TrainLoader:
@@ -41,6 +40,11 @@ class TrainLoader:
         self.global_batch = self.batch_size * ranks
         if not shards.labeled:
             raise UserError(f"split {shards.split!r} of {shards.folder} has no labels: train on a labeled split")
+        if shards.manifest.channels != 3 and (keys := stream.augment.colors):
+            raise UserError(
+                f"augment.{keys[0]} changes colors, but images of {shards.folder} have {shards.manifest.channels} "
+                f"channels, not 3: set {', '.join(f'augment.{key}=0' for key in keys)}"
+            )
         self.steps_per_epoch = plan.steps_per_epoch(len(shards), self.global_batch)
         if not self.steps_per_epoch:
             raise UserError(
@@ -54,7 +58,7 @@ class TrainLoader:
         """Names the stream: equal fingerprints, seeds and positions give equal pixels."""
         tars = [shard.sha256 for shard in self.shards.manifest.split(self.shards.split).shards]
         stream = self.stream
-        facts = json.dumps([tars, stream.seed, stream.shuffle_window, asdict(stream.augment)], sort_keys=True)
+        facts = json.dumps([tars, stream.seed, stream.shuffle_window, stream.augment.stated()], sort_keys=True)
         return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
     def state_dict(self) -> dict[str, Any]:
@@ -99,7 +103,7 @@ class TrainLoader:
             position += self.global_batch
 
     def _requests(self) -> Iterator[Request]:
-        stream, rank = self.stream, self.feeding.rank
+        stream, rank, fill = self.stream, self.feeding.rank, mean_color(self.shards)
         order_of: tuple[int, NDArray[np.int64]] | None = None
         for epoch, position in self._cursors():
             if order_of is None or order_of[0] != epoch:
@@ -113,6 +117,8 @@ class TrainLoader:
                 geometry.matrices(draws, sizes, stream.augment),
                 blur_sigmas(draws, stream.augment),
                 geometry.downsample_factors(draws, sizes, stream.augment),
+                color.colors(draws, stream.augment, fill),
+                color.rectangles(draws, stream.augment),
             )
 
 

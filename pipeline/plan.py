@@ -7,7 +7,7 @@ on nothing else: not on the number of ranks or threads, the prefetch depth, the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,10 @@ _ORDER, _DRAWS = 0, 1
 
 @dataclass(frozen=True)
 class Draws:
-    """The random numbers of B samples, each float64 [B], uniform in [0, 1). Geometry and blur scale them.
+    """The random numbers of B samples, each float64 [B], uniform in [0, 1). Geometry, blur and colors scale them.
 
-    All are drawn for every sample, used or not, so that switching one augmentation off leaves the others unchanged.
+    All are drawn for every sample, used or not, so that switching one augmentation off leaves the others unchanged. New
+    ones are appended: those before keep their values.
     """
 
     scale: NDArray[np.float64]
@@ -31,6 +32,27 @@ class Draws:
     left: NDArray[np.float64]
     flip: NDArray[np.float64]
     blur: NDArray[np.float64]
+    vertical_flip: NDArray[np.float64]
+    turn: NDArray[np.float64]
+    brightness: NDArray[np.float64]
+    contrast: NDArray[np.float64]
+    saturation: NDArray[np.float64]
+    hue: NDArray[np.float64]
+    gray: NDArray[np.float64]
+    erase: NDArray[np.float64]
+    erase_area: NDArray[np.float64]
+    erase_aspect: NDArray[np.float64]
+    erase_top: NDArray[np.float64]
+    erase_left: NDArray[np.float64]
+
+    @staticmethod
+    def of(numbers: NDArray[np.float64]) -> Draws:
+        """From float64 [B, NUMBERS]."""
+        return Draws(*numbers.T)
+
+
+NUMBERS = len(fields(Draws))
+FIRST = 6  # of the draws: those that streams of before had
 
 
 def order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
@@ -60,12 +82,12 @@ def windowed_order(seed: int, epoch: int, shard_counts: Sequence[int], window: i
 
 def draw(seed: int, epoch: int, samples: NDArray[np.int64]) -> Draws:
     """The random numbers for `samples` (int64 [B]) in this epoch."""
-    numbers = np.empty((len(samples), 6))
+    numbers = np.empty((len(samples), NUMBERS))
     for row, sample in zip(numbers, samples, strict=True):
         # Words 1 and 2 of the counter are the sample's own; word 0 counts its numbers.
         philox = np.random.Philox(key=_key(seed, epoch), counter=[0, int(sample), 0, _DRAWS])
-        row[:] = np.random.Generator(philox).random(6)
-    return Draws(*numbers.T)
+        row[:] = np.random.Generator(philox).random(NUMBERS)
+    return Draws.of(numbers)
 
 
 def steps_per_epoch(count: int, global_batch: int) -> int:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ingest.errors import UserError
 from ingest.shards.reader import ShardSet
+from pipeline.color import Colors
 
 # Why a file whose sum differs is not used.
 CHANGED = "its bytes are not those that were ingested"
@@ -27,6 +28,10 @@ class Request:
     downsample: NDArray[np.int64] | None = None
     """By what factor each image is downsampled before it is sampled [B]: 1, 2, 4 or 8, see
     `geometry.downsample_factors`."""
+    colors: Colors | None = None
+    """How colors change; None: not at all."""
+    erased: NDArray[np.int64] | None = None
+    """Rectangles to be filled with the mean color [B, 4], see `color.rectangles`; None: none."""
 
 
 def keys_of(shards: ShardSet, request: Request) -> list[str]:

@@ -14,7 +14,7 @@ from ingest.shards import pictures
 from ingest.shards.manifest import IGNORE, Manifest
 from ingest.shards.pictures import Cell, Entry, Panel
 from ingest.shards.reader import ShardSet
-from pipeline import geometry, plan
+from pipeline import color, geometry, plan
 from pipeline.augment import Augment, blur_radius, blur_sigmas
 from pipeline.config import Stream
 from pipeline.feeding import Feeding
@@ -84,12 +84,39 @@ def _caption(draws: plan.Draws, matrix: NDArray[np.float64], augment: Augment) -
         f"scale {1 / np.sqrt(abs(np.linalg.det(matrix[:, :2]))):.2f}",
         f"turned {(2 * draws.angle[0] - 1) * augment.rotate:+.1f}°",
     ]
+    if turns := int(geometry.quarter_turns(draws, augment)[0]):
+        words.insert(1, f"quarter turns: {turns}")
     if draws.flip[0] < augment.flip:
         words.append("flipped")
+    if draws.vertical_flip[0] < augment.vertical_flip:
+        words.append("upside down")
     sigma = blur_sigmas(draws, augment)[0]
     if blur_radius(sigma):
         words.append(f"blur {sigma:.2f} px")
+    words += _color_words(draws, augment)
+    erased = color.rectangles(draws, augment)
+    if erased is not None and erased[0, 2]:
+        words.append(f"erased {erased[0, 3]}x{erased[0, 2]}")
     return ", ".join(words)
+
+
+def _color_words(draws: plan.Draws, augment: Augment) -> list[str]:
+    """What happened to the colors."""
+    found = color.colors(draws, augment, [0, 0, 0])
+    if found is None:
+        return []
+    words = []
+    if found.shift[0]:
+        words.append(f"brightness {found.shift[0]:+.0f}")
+    if found.gain[0] != 1:
+        words.append(f"contrast x{found.gain[0]:.2f}")
+    if found.saturation[0] == 0:
+        return [*words, "gray"]
+    if found.saturation[0] != 1:
+        words.append(f"saturation x{found.saturation[0]:.2f}")
+    if found.hue[0]:
+        words.append(f"hue {found.hue[0]:+.0f}°")
+    return words
 
 
 def _cell(crop: Crop, palette: list[list[int]]) -> Cell:

@@ -149,7 +149,8 @@ def fit(recipe: Recipe, on_gpu: bool) -> tuple[Recipe, list[str]]:
         if shrink < 1:
             small = (max(32, round(crop[0] * shrink)), max(32, round(crop[1] * shrink)))
             base = round(recipe.augment.base_size * shrink)
-            recipe.augment = dataclasses.replace(recipe.augment, crop=small, base_size=base)
+            longest = round(recipe.augment.longest * shrink)
+            recipe.augment = dataclasses.replace(recipe.augment, crop=small, base_size=base, longest=longest)
             changes.append(f"augment.crop={list(small)} instead of {list(crop)}")
         if recipe.data.batch_size > CPU_BATCH:
             changes.append(f"data.batch_size={CPU_BATCH} instead of {recipe.data.batch_size}")

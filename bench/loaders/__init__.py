@@ -34,6 +34,12 @@ class Row:
 
 
 _NOTHING = {"scale": (1.0, 1.0), "rotate": 0.0, "flip": 0.0, "blur": 0.0}
+# Newer ones, off unless a recipe has them on; colors as mmsegmentation's recipes change them.
+_MORE = {
+    "colors": {"brightness": 0.125, "contrast": 0.5, "saturation": 0.5, "hue": 36.0},
+    "turns": {"quarter_turns": 0.75, "vertical_flip": 0.5},
+    "erasing": {"erase": 0.5},
+}
 _HERE = "bench.loaders"
 
 ROWS: dict[str, Row] = {
@@ -49,6 +55,10 @@ ROWS: dict[str, Row] = {
     **{
         f"ours-no-{part}": Row(f"segrail, no {part}", f"{_HERE}.segrail", "ours", augment={part: neutral})
         for part, neutral in _NOTHING.items()
+    },
+    **{
+        f"ours-with-{part}": Row(f"segrail, with {part}", f"{_HERE}.segrail", "ours", augment=keys)
+        for part, keys in _MORE.items()
     },
     "ours-no-augment": Row("segrail, only the crop", f"{_HERE}.segrail", "ours", augment=_NOTHING),
     # what the other rows do: four source pixels to one of the crop, however small an image is made

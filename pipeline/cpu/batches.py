@@ -14,6 +14,7 @@ from pipeline import decode, geometry
 from pipeline.batch import Batch
 from pipeline.config import Stream
 from pipeline.cpu import region
+from pipeline.cpu.finish import finish
 from pipeline.cpu.warp import Image, warp_image, warp_label
 from pipeline.feeding import Feeding, OnBad
 from pipeline.request import CHANGED, Request, broken, keys_of, mean_color
@@ -97,7 +98,9 @@ def _crop(source: _Source, request: Request, i: int, out_image: Image, out_label
             raise broken(shards, sample, kind, error) from error
         out_image[:], out_label[:] = fill, 255
         return f"its {kind} is broken ({error})"
-    warp_image(image, geometry.after_downsampling(matrix, factor), request.sigmas[i], out_image, fill)
+    around = fill if request.colors is None else request.colors.padding[i].tolist()
+    warp_image(image, geometry.after_downsampling(matrix, factor), out_image, around)
+    finish(out_image, request, i, fill)
     warp_label(label, matrix, out_label)
     return None
 

@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.augment import blur_radius
 from pipeline.buffers import scratch
 
 Image = NDArray[np.uint8]
@@ -27,8 +26,8 @@ STRIP, WIDE_STRIP = 128, 256
 LONG_ROW = 4096  # bytes
 
 
-def warp_image(image: Image, matrix: NDArray[np.float64], sigma: float, out: Image, fill: Sequence[int]) -> None:
-    """Bilinear sampling of uint8 [H, W, C] into `out`, uint8 [h, w, C], then the blur; outside the source: `fill`.
+def warp_image(image: Image, matrix: NDArray[np.float64], out: Image, fill: Sequence[int]) -> None:
+    """Bilinear sampling of uint8 [H, W, C] into `out`, uint8 [h, w, C]; outside the source: `fill`.
 
     Where `out` has three channels the image may have a fourth, which is left out.
 
@@ -54,10 +53,6 @@ def warp_image(image: Image, matrix: NDArray[np.float64], sigma: float, out: Ima
             target = scratch("strip", (*out.shape[:2], len(fill[part])))
             _sample(np.ascontiguousarray(image[:, :, part]), matrix, target, flags, fill[part])
             out[:, :, part] = target
-    radius = blur_radius(sigma)
-    if radius:
-        window = (2 * radius + 1, 2 * radius + 1)
-        cv2.GaussianBlur(out, window, sigma, dst=out, borderType=cv2.BORDER_REFLECT_101)
 
 
 def warp_label(label: Image, matrix: NDArray[np.float64], out: Image) -> None:

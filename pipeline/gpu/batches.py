@@ -24,7 +24,8 @@ def crops(shards: ShardSet, requests: Iterable[Request], stream: Stream, feeding
     """Training batches. feeding.gpu None: the same graph on the CPU, for tests."""
     augment, inputs = stream.augment, Inputs(encoded=_encoded(shards))
     steps = geometry.most_downsample_steps(shards.sizes_hw, augment)
-    made = Crops(augment.crop, mean_color(shards), blur=augment.blur > 0, downsample_steps=steps)
+    colors, erase = bool(augment.colors), augment.erase > 0
+    made = Crops(augment.crop, mean_color(shards), augment.blur > 0, steps, colors, erase)
     executor = _executor(feeding, stream.batch_size)
     warn_of_mismatch(feeding)
 

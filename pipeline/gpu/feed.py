@@ -95,7 +95,7 @@ class Feed:
             if number not in self._bad and (damage := samples[i].damaged):
                 self._found(number, *damage)
             if number in self._bad:
-                images[i], labels[i] = self._blank()
+                images[i], labels[i] = self._blank(request, i)
         inputs = (images, *([labels] if self._task.inputs.labeled else []), *self._task.parameters(request))
         return _Given(request, samples, inputs)
 
@@ -172,9 +172,10 @@ class Feed:
             raise broken(self._shards, number, kind, reason)
         self._bad[number] = f"its {kind} is broken ({reason})"
 
-    def _blank(self) -> tuple[np.ndarray, np.ndarray]:
-        """A pixel of the mean color, and one of label 255: wherever it is sampled, there is nothing else."""
-        color = np.array(mean_color(self._shards), dtype=np.uint8).reshape(1, 1, -1)
+    def _blank(self, request: Request, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """A pixel of the padding's color, and one of label 255: wherever it is sampled, there is nothing else."""
+        found = mean_color(self._shards) if request.colors is None else request.colors.padding[i]
+        color = np.array(found, dtype=np.uint8).reshape(1, 1, -1)
         return _png(color) if self._task.inputs.encoded else color, np.full((1, 1, 1), 255, dtype=np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""The DALI graphs: files and pixels to batches. One that decodes alone, one that also warps and blurs.
+"""The DALI graphs: files and pixels to batches. One that decodes alone, one that also makes crops.
 
 They are the GPU device. The CPU device has ways of its own (`pipeline.cpu`), several times as fast as DALI's operators
 on a CPU; but these graphs run there too, so that a machine without a GPU can hold the GPU's operators against OpenCV,
@@ -57,6 +57,8 @@ class Crops:
     blur: bool
     downsample_steps: int
     """How often an image may be halved before it is sampled, see `geometry.most_downsample_steps`."""
+    colors: bool = False
+    erase: bool = False
 
 
 def decode_graph(source: Source, executor: Executor, inputs: Inputs) -> Pipeline:
@@ -74,43 +76,52 @@ def warp_graph(source: Source, executor: Executor, inputs: Inputs, crops: Crops)
     pipe = _pipeline(executor)
     steps = crops.downsample_steps
     with pipe:
-        kinds = [*_kinds(inputs), _MATRIX]
-        if steps:
-            kinds += [_MATRIX] + [_Kind(types.FLOAT, 1)] * (2 * steps)
-        if crops.blur:
-            kinds += [_Kind(types.FLOAT, 0), _Kind(types.INT32, 0)]
-        image, label, matrix, *rest = _external(source, kinds)
+        kinds = [*_kinds(inputs), *_parameter_kinds(crops)]
+        image, label, label_matrix, *rest = _external(source, kinds)
+        given = iter(rest)
         image, label = _image(image, executor, inputs), _on_device(label, executor)
-        label_matrix = matrix
-        if steps:
-            matrix, *rest = rest
-            for _ in range(steps):
-                size, extent, *rest = rest
-                image = _halve(image, size, extent)
-        # warp_affine fills with one number for all channels. Shifted by the fill color, that number is 0.
-        color = types.Constant(np.array(crops.fill, dtype=np.int16).reshape(1, 1, -1), device=executor.backend)
-        shifted = fn.warp_affine(
-            image - color, matrix=matrix, size=crops.size, fill_value=0.0, interp_type=types.INTERP_LINEAR
-        )
-        image = fn.cast(shifted + color, dtype=types.UINT8)
+        matrix = next(given) if steps else label_matrix
+        for _ in range(steps):
+            image = _halve(image, size=next(given), extent=next(given))
+        if crops.colors:
+            around, back = (_on_device(next(given), executor) for _ in range(2))
+            warped = _warp_and_fill(image, matrix, crops, around) + back
+            hue, saturation, gain = (next(given) for _ in range(3))
+            # `back` is beyond 8 bits: nothing is clipped before the end.
+            image = fn.color_twist(warped, hue=hue, saturation=saturation, brightness=gain, dtype=types.UINT8)
+        else:
+            color = types.Constant(np.array(crops.fill, dtype=np.int16).reshape(1, 1, -1), device=executor.backend)
+            image = fn.cast(_warp_and_fill(image, matrix, crops, color) + color, dtype=types.UINT8)
         # nearest: interpolating class ids invents classes
         label = fn.warp_affine(
             label, matrix=label_matrix, size=crops.size, fill_value=255.0, interp_type=types.INTERP_NN
         )
         if crops.blur:
-            image = fn.gaussian_blur(image, sigma=rest[0], window_size=rest[1])
+            image = fn.gaussian_blur(image, sigma=next(given), window_size=next(given))
+        if crops.erase:
+            fill = [float(value) for value in crops.fill]
+            image = fn.erase(image, anchor=next(given), shape=next(given), axis_names="HW", fill_value=fill)
         pipe.set_outputs(image, label)
     return pipe
+
+
+def _warp_and_fill(image: Any, matrix: Any, crops: Crops, color: Any) -> Any:
+    """The crop less `color`, int16, 0 outside the image: warp_affine fills with one number for all channels."""
+    return fn.warp_affine(
+        image - color, matrix=matrix, size=crops.size, fill_value=0.0, interp_type=types.INTERP_LINEAR
+    )
 
 
 def dali_parameters(
     request: Request, sizes_hw: NDArray[np.int64], augment: Augment, steps: int
 ) -> tuple[NDArray[Any], ...]:
-    """A batch's geometry and blur as `warp_graph` takes them, one array [B, ...] each.
+    """A batch's geometry, colors and blur as `warp_graph` takes them, one array [B, ...] each.
 
     Matrices float32 [B, 2, 3] of the labels, which are never downsampled; if images may be, matrices of the images, and
     for each step the size after it and the extent that is halved, float32 [B, 2] each, (height, width) in pixels; when
-    the recipe blurs, sigmas float32 [B] and odd window widths int32 [B], pixels.
+    colors change, the padding and the padding raised by the shift, int16 [B, 1, 1, 3], hue, saturation and gain,
+    float32 [B]; when the recipe blurs, sigmas float32 [B] and odd window widths int32 [B], pixels; when it erases, top
+    left corners and sizes, float32 [B, 2], pixels.
 
     sizes_hw: int64 [B, 2], the decoded images' sizes. steps: of `Crops`.
     """
@@ -127,11 +138,19 @@ def dali_parameters(
             extent = np.where(halved, 2 * after, size)
             parameters += [after.astype(np.float32), extent.astype(np.float32)]
             size = after
+    if request.colors is not None:
+        found = request.colors
+        around = found.padding.astype(np.int16)
+        back = around + found.shift.astype(np.int16)[:, None]
+        parameters += [around[:, None, None], back[:, None, None]]
+        parameters += [values.astype(np.float32) for values in (found.hue, found.saturation, found.gain)]
     if augment.blur:
         # DALI takes no sigma of 0. This one's kernel is the identity in 8 bits, as no blur is on the CPU device.
         kept = [sigma if blur_radius(sigma) else 0.01 for sigma in request.sigmas]
         windows = [2 * max(1, blur_radius(sigma)) + 1 for sigma in request.sigmas]
         parameters += [np.array(kept, dtype=np.float32), np.array(windows, dtype=np.int32)]
+    if request.erased is not None:
+        parameters += [request.erased[:, :2].astype(np.float32), request.erased[:, 2:].astype(np.float32)]
     return tuple(parameters)
 
 
@@ -171,11 +190,23 @@ class _Kind(NamedTuple):
 
 
 _PIXELS = _Kind(types.UINT8, 3, "HWC")
-_MATRIX = _Kind(types.FLOAT, 2)
+_MATRIX, _POINT = _Kind(types.FLOAT, 2), _Kind(types.FLOAT, 1)
 
 
 def _kinds(inputs: Inputs) -> list[_Kind]:
     return [_Kind(types.UINT8, 1) if inputs.encoded else _PIXELS, *([_PIXELS] if inputs.labeled else [])]
+
+
+def _parameter_kinds(crops: Crops) -> list[_Kind]:
+    """What `dali_parameters` gives."""
+    kinds = [_MATRIX]
+    if crops.downsample_steps:
+        kinds += [_MATRIX] + [_POINT] * (2 * crops.downsample_steps)
+    if crops.colors:
+        kinds += [_Kind(types.INT16, 3, "HWC")] * 2 + [_Kind(types.FLOAT, 0)] * 3
+    if crops.blur:
+        kinds += [_Kind(types.FLOAT, 0), _Kind(types.INT32, 0)]
+    return kinds + [_POINT] * (2 * crops.erase)
 
 
 def _external(source: Source, kinds: list[_Kind]) -> list[Any]:

@@ -6,6 +6,7 @@ import itertools
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,9 @@ def test_rows_without_an_augmentation_change_that_one_alone(folder: Path, monkey
     setting = Setting(str(folder), "train", AUGMENT, 4, 1, "cpu")
     seen: dict[str, Any] = {name: loaders.start(name, setting) for name in names}
     assert seen["ours-no-blur"] == Augment(crop=(32, 40), base_size=64, blur=0.0)
+    more = {name: loaders.start(name, setting) for name in ROWS if name.startswith("ours-with-")}
+    assert more["ours-with-colors"] == replace(AUGMENT, brightness=0.125, contrast=0.5, saturation=0.5, hue=36.0)
+    assert len({*more.values(), AUGMENT}) == 4
     assert seen["ours-no-augment"] == Augment((32, 40), 64, (1.0, 1.0), 0.0, 0.0, 0.0)
     assert set(seen) == {f"ours-no-{part}" for part in ("scale", "rotate", "flip", "blur", "augment", "antialias")}
 
@@ -128,8 +132,10 @@ def test_ratios_are_of_medians() -> None:
 
 def test_what_an_augmentation_costs() -> None:
     table = summarized({"ours": speeds(50), "ours-no-blur": speeds(60)})
+    table |= summarized({"ours-with-colors": speeds(60)})
     table["ours-no-blur"]["cpu_seconds_per_image"] = 0.0988
-    assert "blur +1.20" in report.costs(table)
+    table["ours-with-colors"]["cpu_seconds_per_image"] = 0.1003
+    assert "blur +1.20, colors +0.30" in report.costs(table)
     assert not report.costs({"ours": table["ours"]})
 
 

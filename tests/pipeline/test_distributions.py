@@ -5,7 +5,7 @@ Seeds are fixed and the limits wide (p > 1e-4), so that a failure means a change
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -19,20 +19,23 @@ AUGMENT = Augment(crop=(64, 96), base_size=200, scale=(0.75, 1.75), rotate=15, f
 SIZE = (150, 200)
 
 
+def joined(draws: list[plan.Draws]) -> plan.Draws:
+    names = [field.name for field in fields(plan.Draws)]
+    return plan.Draws(*(np.concatenate([getattr(one, name) for one in draws]) for name in names))
+
+
 def over_samples(seed: int) -> plan.Draws:
     return plan.draw(seed, 0, np.arange(COUNT))
 
 
 def over_epochs(seed: int) -> plan.Draws:
     one = [plan.draw(seed, epoch, np.array([17])) for epoch in range(COUNT)]
-    names = ("scale", "angle", "top", "left", "flip", "blur")
-    return plan.Draws(*(np.concatenate([getattr(draws, name) for draws in one]) for name in names))
+    return joined(one)
 
 
 def over_seeds(seed: int) -> plan.Draws:
     one = [plan.draw(seed + number, 3, np.array([17])) for number in range(COUNT)]
-    names = ("scale", "angle", "top", "left", "flip", "blur")
-    return plan.Draws(*(np.concatenate([getattr(draws, name) for draws in one]) for name in names))
+    return joined(one)
 
 
 @pytest.fixture(scope="module", params=[over_samples, over_epochs, over_seeds], ids=lambda source: source.__name__)

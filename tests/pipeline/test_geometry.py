@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import fields
 
 import cv2
 import numpy as np
 import pytest
 
-from pipeline import decode, geometry, plan
+from pipeline import color, decode, geometry, plan
 from pipeline.augment import Augment, blur_radius, blur_sigmas
+from pipeline.cpu.finish import finish
 from pipeline.cpu.warp import warp_image, warp_label
 from pipeline.gpu.graph import Crops, Executor, Inputs, dali_parameters, decode_graph, warp_graph
 from pipeline.request import Request
@@ -29,6 +31,8 @@ def request_of(sizes: list[tuple[int, ...]], augment: Augment, draws: plan.Draws
         geometry.matrices(draws, sizes_hw, augment),
         blur_sigmas(draws, augment),
         geometry.downsample_factors(draws, sizes_hw, augment),
+        color.colors(draws, augment, FILL),
+        color.rectangles(draws, augment),
     )
 
 
@@ -41,7 +45,9 @@ def composed(images, labels, augment: Augment, draws: plan.Draws, fill=FILL):
         factor = int(request.downsample[i])
         matrix = request.matrices[i]
         reduced = decode.image(image, factor)
-        warp_image(reduced, geometry.after_downsampling(matrix, factor), request.sigmas[i], out_images[i], fill)
+        around = fill if request.colors is None else request.colors.padding[i].tolist()
+        warp_image(reduced, geometry.after_downsampling(matrix, factor), out_images[i], around)
+        finish(out_images[i], request, i, fill)
         warp_label(label, matrix, out_labels[i])
     return out_images, out_labels
 
@@ -51,7 +57,7 @@ def step_by_step(image, label, augment: Augment, draws: plan.Draws, i: int):
 
     Returns image, label, and bool masks: surely inside the source, surely outside, near a class border.
     """
-    one = plan.Draws(*(getattr(draws, field)[i : i + 1] for field in ("scale", "angle", "top", "left", "flip", "blur")))
+    one = plan.Draws(*(getattr(draws, field.name)[i : i + 1] for field in fields(plan.Draws)))
     (height, width) = geometry.scaled_sizes(one, np.array([label.shape]), augment)[0].tolist()
     (top, left) = geometry.crop_offsets(one, np.array([[height, width]]), augment)[0].tolist()
     scaled = cv2.resize(image.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
