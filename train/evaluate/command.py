@@ -10,6 +10,7 @@ import torch
 from ingest.errors import UserError
 from ingest.shards import pictures
 from ingest.shards.reader import ShardSet
+from ingest.shards.wording import count as counted
 from pipeline.feeding import Feeding, available_threads, for_split
 from pipeline.loader import EvalLoader
 from train import backends, config, model
@@ -19,6 +20,7 @@ from train.evaluate.boundary import Width
 from train.evaluate.evaluation import evaluate
 from train.evaluate.measures import Measures, Wanted
 from train.evaluate.metrics import MeanOver
+from train.evaluate.submission import FORMS, Submission, predict
 from train.predict.options import Asked, inference, inference_options
 
 
@@ -45,6 +47,10 @@ from train.predict.options import Asked, inference, inference_options
     type=click.Path(path_type=Path),
     help="Write an HTML page: scores, confusions with crops, suspected label errors, calibration, images.",
 )
+@click.option("--submission", type=click.Choice(sorted(FORMS)), help="Also write what that benchmark asks for.")
+@click.option(
+    "--submission-file", type=click.Path(path_type=Path), help="Its archive.  [default: NAME-SPLIT.zip or .tgz here]"
+)
 @click.option("--sheet", type=click.Path(path_type=Path), help="Write a PNG of image | label | prediction | error.")
 @click.option("-n", "count", type=click.IntRange(1), default=8, show_default=True, help="Images on the sheet.")
 def command(
@@ -57,6 +63,8 @@ def command(
     boundary: str | None,
     json_path: Path | None,
     report: Path | None,
+    submission: str | None,
+    submission_file: Path | None,
     sheet: Path | None,
     count: int,
     how: Asked,
@@ -65,7 +73,8 @@ def command(
 
     Each image is taken exactly once and at its own size, also under
     `torchrun --nproc-per-node N -m train.evaluate ...`, with the same digits. The 95% interval says where the score
-    would lie on another draw of as many images (1,000 bootstrap draws).
+    would lie on another draw of as many images (1,000 bootstrap draws). With --submission the split may also be one
+    without labels, which is not scored.
     """
     if sheet:
         pictures.check_name(sheet, "--sheet")
@@ -84,8 +93,19 @@ def command(
         threads = available_threads(world.local_world)
         feeding = Feeding(world.device, threads, rank=world.rank, ranks=world.world)
         loader = EvalLoader(shards, batch_size, for_split(feeding, "auto", shards))
-        measures = Measures(shards, world, wanted)
+        sent = Submission(submission, shards, submission_file) if submission else None
+        if sent and not shards.labeled:
+            images = predict(net, loader, world, method, sent)
+            sent.finish(world)
+            if world.is_main:
+                click.echo(f"{counted(images, 'image')} without labels: {sent.path}")
+            return
+        measures = Measures(shards, world, wanted, [sent] if sent else [])
         found = evaluate(net, loader, world, method, measures.observers)
         name = state["config"].get("name") or state["config"]["net"]["name"]
         facts = {"checkpoint": path, "name": name, "step": state["step"], "data": str(shards.folder), "split": split}
+        if sent:
+            sent.finish(world)
         measures.tell(found, facts | {"method": method.describe()})
+        if sent and world.is_main:
+            click.echo(str(sent.path), err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,9 @@ class Wanted:
 class Measures:
     """The observers of an evaluation. Every rank holds one, and calls `tell` after it."""
 
-    def __init__(self, shards: ShardSet, world: Ranks, wanted: Wanted) -> None:
-        self._shards, self._world, self._wanted = shards, world, wanted
+    def __init__(self, shards: ShardSet, world: Ranks, wanted: Wanted, others: Sequence[Observer] = ()) -> None:
+        """others: observers to be shown every batch as well."""
+        self._shards, self._world, self._wanted, self._others = shards, world, wanted, others
         classes = shards.manifest.num_classes
         self._per_image, self._calibration = PerImage(classes), Calibration(world.device)
         self._boundary = Boundary(classes, wanted.boundary) if wanted.boundary else None
@@ -55,7 +57,7 @@ class Measures:
         every = (
             self._per_image, self._calibration, self._boundary, self._showcase, self._extremes, self._findings
         )  # fmt: skip
-        return [observer for observer in every if observer is not None]
+        return [*(observer for observer in every if observer is not None), *self._others]
 
     def tell(self, found: Evaluation, facts: dict[str, Any]) -> None:
         """Prints the table and writes what was asked for. facts: of the checkpoint and the split, for the files."""
