@@ -24,6 +24,8 @@ class DatasetFacts(TypedDict):
     ignore: int
     pixels: dict[str, Any] | None
     """What ingest did to raw files, for prediction to do alike; None, or absent in older checkpoints: nothing."""
+    raw_ids: list[int] | None
+    """Per class, its value in the source's masks; None, or absent in older checkpoints: not known."""
 
 
 BatchFacts = TypedDict("BatchFacts", {"global": int, "ranks": int, "accumulate": int})
@@ -74,4 +76,5 @@ def dataset_facts(manifest: Manifest) -> DatasetFacts:
         channels=manifest.channels,
         ignore=manifest.ignore,
         pixels=manifest.pixels,
+        raw_ids=manifest.raw_ids,
     )

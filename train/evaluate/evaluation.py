@@ -73,7 +73,9 @@ def evaluate(
     quiet = None if world.is_main else True
     for batch in tqdm(loader, desc="evaluate", unit="batch", leave=False, dynamic_ncols=True, disable=quiet):
         if batch.labels is None:
-            raise UserError(f"split {loader.shards.split!r} has no labels to score against: use `train.predict`, or --submission alone")
+            raise UserError(
+                f"split {loader.shards.split!r} has no labels to score against: use `train.predict`, or --submission"
+            )
         logits = segment(net, batch.images.to(world.device, non_blocking=True), how)
         labels = batch.labels.to(world.device, non_blocking=True)
         predictions = logits.argmax(dim=1)
