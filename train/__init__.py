@@ -1,8 +1,24 @@
 """Recipes in, trained nets out: `python -m train --help`."""
 
+from __future__ import annotations
+
 import importlib.util
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from train.predict.trained import Trained
+
+
+def load(checkpoint: str | Path, device: str = "auto") -> Trained:
+    """A trained net: `.classes`, `.palette`, `.predict(path or uint8 [H, W, C]) -> class ids uint8 [H, W]`.
+
+    checkpoint: a .pt file, or a run folder for its best. device: auto | cpu | gpu. UserError (a ValueError) in a line.
+    """
+    from train.predict.trained import load  # what takes seconds is imported here
+
+    return load(checkpoint, device)
 
 
 def _refuse_others() -> None:

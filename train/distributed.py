@@ -126,7 +126,7 @@ def joined(device: str = "auto", patience: float = PATIENCE, option: str = "--de
     rank, count = int(os.environ.get("RANK", 0)), torchrun.count()
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     local_count = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    place = _device(device, rank, local_rank, option)
+    place = chosen_device(device, rank, local_rank, option)
     if count == 1:
         yield Ranks(rank, count, local_rank, local_count, place)
         return
@@ -144,7 +144,8 @@ def joined(device: str = "auto", patience: float = PATIENCE, option: str = "--de
 ranks = joined  # the older name
 
 
-def _device(wanted: str, rank: int, local_rank: int, option: str) -> torch.device:
+def chosen_device(wanted: str, rank: int = 0, local_rank: int = 0, option: str = "--device ") -> torch.device:
+    """auto | cpu | gpu -> this rank's device; a GPU becomes the current one. UserError where there is none."""
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     on_gpu = wanted == "gpu" or (wanted == "auto" and gpus > 0)
     if not on_gpu:
