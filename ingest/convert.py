@@ -51,6 +51,7 @@ class Converted:
     classes: list[tuple[int, int, str]] | None = None  # what the label shows (`ingest.shards.areas`)
     row_crc32: list[int] | None = None  # of an npy's blocks of rows (`ingest.shards.rows`)
     as_source: bool = False  # the image's bytes are the source file's
+    unmatched: int = 0  # label pixels whose color was too far from every class's: ignored, and said
 
 
 def convert(pair: Pair, rules: Rules) -> Converted | Skipped:
@@ -66,12 +67,12 @@ def convert(pair: Pair, rules: Rules) -> Converted | Skipped:
 def _convert_tile(pair: Pair, rules: Rules) -> Converted:
     """A tile of a scene that was decoded, checked and mapped before."""
     assert pair.window is not None
-    scene = tiling.place(Path(rules.folder), pair.image)
+    scene = tiling.prepared(Path(rules.folder), pair.image)
     pixels = rasters.cut(scene, pair.window)
     label, shown = None, None
     if pair.label is not None:
-        prepared = rasters.cut(tiling.place(Path(rules.folder), pair.label), pair.window)
-        ids = rasters.ignore_holes(prepared, scene, pair.window)
+        ids = rasters.cut(tiling.prepared(Path(rules.folder), pair.label), pair.window)
+        ids = rasters.ignore_holes(ids, scene, pair.window)
         label, shown = png.encode(ids), areas.to_text(areas.measure(ids))
     height, width, channels = pixels.shape
     if channels == 3:
@@ -85,11 +86,11 @@ def _convert_tile(pair: Pair, rules: Rules) -> Converted:
 def _convert(pair: Pair, rules: Rules) -> Converted:
     if pair.window is not None:
         return _convert_tile(pair, rules)
-    label, label_hw, shown = None, None, None
+    label, label_hw, shown, unmatched = None, None, None, 0
     data = pair.image.read()
     if pair.label is not None:
         stored = _label(pair.label, data, pair.image.name, rules)
-        label, ids = stored.png, stored.ids
+        label, ids, unmatched = stored.png, stored.ids, stored.unmatched
         label_hw = (ids.shape[0], ids.shape[1])
         if size := images.fit(*label_hw, rules.images.max_side):
             ids = labels.resize(ids, size)
@@ -107,6 +108,7 @@ def _convert(pair: Pair, rules: Rules) -> Converted:
         shown,
         image.row_crc32,
         image.data is data,
+        unmatched,
     )
 
 

@@ -174,8 +174,10 @@ class Common:
             return raw
         if not self.dry_run:
             training = raw.splits[training_split(raw.splits)]
-            raw = dataclasses.replace(raw, pixels=measured(raw.pixels, [pair.image for pair in training]))
-        return tiled(raw, Tile(*self.tile) if self.tile else Tile())
+            raw = dataclasses.replace(
+                raw, pixels=measured(raw.pixels, [pair.image for pair in training], self.skip_bad)
+            )
+        return tiled(raw, Tile(*self.tile) if self.tile else Tile(), self.skip_bad)
 
     def _look(self, raw: RawDataset) -> None:
         """Says what was concluded from the files; refuses what would train nothing."""

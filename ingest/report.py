@@ -36,6 +36,11 @@ def summary(facts: Manifest, expected: Mapping[str, int]) -> str:
                 f"warning: {name} has {counted(split.samples, 'sample')}, officially {expected[name]:,} "
                 f"({difference:+,})"
             )
+        if split.unmatched_pixels:
+            notes.append(
+                f"note: {split.unmatched_pixels:,} pixels of {name} ({share(split.unmatched_pixels, labeled)}) had a "
+                "color too far from every class's, and are ignored"
+            )
         if split.skipped:
             notes.append(_skipped(name, split))
         if split.labeled and seen < facts.num_classes:

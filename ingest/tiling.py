@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+import click
 from tqdm import tqdm
 
 from ingest.errors import UserError
@@ -21,10 +22,12 @@ from ingest.pixels.raw import facts
 from ingest.pixels.recipe import PixelRecipe
 from ingest.pixels.tiff import Facts
 from ingest.processes import watch_parent
+from ingest.shards.manifest import Skipped
 from ingest.sources.archives import Source
 from ingest.sources.raw import Pair, RawDataset
 
 FOLDER = "scenes"
+_BROKEN = ".broken"  # beside where the array would be: why there is none
 
 
 @dataclass(frozen=True)
@@ -35,19 +38,34 @@ class _Job:
     pixels: PixelRecipe
     labels: LabelMap
     classes: tuple[str, ...]
+    skip_bad: bool
 
 
-def tiled(raw: RawDataset, tile: Tile) -> RawDataset:
-    """The dataset with a sample per tile; only the files' heads are read."""
-    splits = {split: [one for pair in pairs for one in _tiles(pair, tile)] for split, pairs in raw.splits.items()}
-    return dataclasses.replace(raw, splits=splits, expected={})  # official counts are of whole images
+def tiled(raw: RawDataset, tile: Tile, skip_bad: bool = False) -> RawDataset:
+    """The dataset with a sample per tile; only the files' heads are read. `skip_bad` lists what cannot be read."""
+    splits: dict[str, list[Pair]] = {split: [] for split in raw.splits}
+    skipped = {split: list(raw.skipped.get(split, [])) for split in raw.splits}
+    for split, pairs in raw.splits.items():
+        for pair in pairs:
+            try:
+                splits[split] += _tiles(pair, tile)
+            except UserError as error:
+                if not skip_bad:
+                    raise
+                skipped[split].append(Skipped(pair.image.name, str(error)))
+    # official counts are of whole images
+    return dataclasses.replace(raw, splits=splits, skipped=skipped, expected={})
 
 
-def _tiles(pair: Pair, tile: Tile) -> Iterator[Pair]:
+def _tiles(pair: Pair, tile: Tile) -> list[Pair]:
+    """A scene's tiles. UserError where it and its label do not lie on one grid."""
     found = facts(pair.image)
-    for window in rasters.windows(found.height, found.width, tile):
-        place = found.place and found.place.shifted(window[0], window[1])
-        yield dataclasses.replace(pair, window=window, place=place)
+    if isinstance(pair.label, Source):
+        _same_grid(pair, found, facts(pair.label))
+    return [
+        dataclasses.replace(pair, window=window, place=found.place and found.place.shifted(window[0], window[1]))
+        for window in rasters.windows(found.height, found.width, tile)
+    ]
 
 
 def place(folder: Path, source: Source | DrawnLabel) -> Path:
@@ -55,8 +73,19 @@ def place(folder: Path, source: Source | DrawnLabel) -> Path:
     return folder / FOLDER / (hashlib.sha256(source.name.encode("utf-8", "surrogateescape")).hexdigest()[:24] + ".npy")
 
 
-def prepare(pairs: Iterable[Pair], folder: Path, raw: RawDataset, workers: int) -> None:
-    """Decodes every scene and label that the pairs are cut from, once each. Checks that their sizes agree."""
+def prepared(folder: Path, source: Source | DrawnLabel) -> Path:
+    """The same; UserError where the source could not be prepared."""
+    path = place(folder, source)
+    if (broken := path.with_suffix(_BROKEN)).exists():
+        raise UserError(broken.read_text())
+    return path
+
+
+def prepare(pairs: Iterable[Pair], folder: Path, raw: RawDataset, workers: int, skip_bad: bool = False) -> None:
+    """Decodes every scene and label that the pairs are cut from, once each.
+
+    Under `skip_bad` a broken one is noted, for its tiles to be left out.
+    """
     (folder / FOLDER).mkdir(exist_ok=True)
     unique = {pair.image.name: pair for pair in pairs}
     jobs = []
@@ -64,11 +93,10 @@ def prepare(pairs: Iterable[Pair], folder: Path, raw: RawDataset, workers: int) 
         for source in (pair.image, pair.label):
             if source is not None and not place(folder, source).exists():
                 path = place(folder, source)
-                jobs.append(_Job(source, path, pair.image, raw.pixels, raw.labels, tuple(raw.classes)))
-    _run(jobs, workers, raw.name)
-    for pair in unique.values():
-        if isinstance(pair.label, Source):
-            _same_grid(pair, facts(pair.image), facts(pair.label))
+                jobs.append(_Job(source, path, pair.image, raw.pixels, raw.labels, tuple(raw.classes), skip_bad))
+    unmatched = _run(jobs, workers, raw.name)
+    if unmatched:
+        click.echo(f"note: {unmatched:,} pixels had a color too far from every class's, and are ignored", err=True)
 
 
 def _same_grid(pair: Pair, image: Facts, label: Facts) -> None:
@@ -86,23 +114,37 @@ def _same_grid(pair: Pair, image: Facts, label: Facts) -> None:
         )
 
 
-def _run(jobs: Sequence[_Job], workers: int, name: str) -> None:
+def _run(jobs: Sequence[_Job], workers: int, name: str) -> int:
+    """Prepares in parallel. Returns how many label pixels no color matched."""
+    unmatched = 0
     with tqdm(total=len(jobs), desc=f"{name}: scenes", unit="file", disable=None) as progress:
         if workers == 1 or len(jobs) < 2:
             for job in jobs:
-                _prepare(job)
+                unmatched += _prepare(job)
                 progress.update()
-            return
+            return unmatched
         with ProcessPoolExecutor(workers, get_context("forkserver"), watch_parent) as pool:
-            for _ in pool.map(_prepare, jobs):
+            for strays in pool.map(_prepare, jobs):
+                unmatched += strays
                 progress.update()
+    return unmatched
 
 
-def _prepare(job: _Job) -> None:
+def _prepare(job: _Job) -> int:
+    try:
+        return _prepare_sound(job)
+    except UserError as error:
+        if not job.skip_bad:
+            raise
+        job.path.with_suffix(_BROKEN).write_text(str(error))
+        return 0
+
+
+def _prepare_sound(job: _Job) -> int:
     if job.source is job.scene or job.source == job.scene:  # a pickled job holds two copies
         rasters.prepare_scene(job.scene, job.pixels, job.path)
-    else:
-        rasters.prepare_label(job.source, job.labels, job.classes, job.scene, job.path)
+        return 0
+    return rasters.prepare_label(job.source, job.labels, job.classes, job.scene, job.path)
 
 
 def remove(folder: Path) -> None:

@@ -129,7 +129,7 @@ def _check_split(folder: Path, facts: Manifest, name: str, records: Sequence[Sha
     """What dataset.json says of a split against the records of its shards, and the index against them."""
     split = facts.splits[name]
     found = summary.split(records, [shard.record_sha256 for shard in split.shards], split.index, split.labeled)
-    names = ["samples", "class_pixels", "ignored_pixels", "image_size"]
+    names = ["samples", "class_pixels", "ignored_pixels", "unmatched_pixels", "image_size"]
     if split.index is not None:
         names += ["class_images", "class_image_pixels"]
         _check_index(folder, name, split, records)

@@ -104,7 +104,8 @@ def write(
     with claim(partial, digest, resume):
         try:
             if any(pair.window for pairs in raw.splits.values() for pair in pairs):
-                tiling.prepare((pair for pairs in raw.splits.values() for pair in pairs), partial, raw, workers)
+                pairs = (pair for pairs in raw.splits.values() for pair in pairs)
+                tiling.prepare(pairs, partial, raw, workers, skip_bad)
             _write_shards(shards, raw.name, rules, partial, workers)
             facts = summarise(raw, shards, partial, command, options)
             tiling.remove(partial)
@@ -191,20 +192,31 @@ def _write_shard(
         raise
     class_pixels, ignored = summary.class_totals(samples, num_classes)
     record = ShardRecord(
-        shard.name, tar.size, digest, class_pixels, ignored, totals.channels, totals.squares, samples, skipped
+        shard.name,
+        tar.size,
+        digest,
+        class_pixels,
+        ignored,
+        totals.channels,
+        totals.squares,
+        samples,
+        skipped,
+        totals.unmatched,
     )
     manifest.save_shard(record, folder)
 
 
 @dataclass
 class _Totals:
-    """A shard's totals over its images, per channel."""
+    """A shard's totals over its images, those of pixels per channel."""
 
     channels: list[int] = field(default_factory=list)
     squares: list[int] = field(default_factory=list)
+    unmatched: int = 0
 
     def add(self, image: Converted) -> None:
         self.channels = summary.add([self.channels or [0] * len(image.channel_sum), image.channel_sum])
+        self.unmatched += image.unmatched
         self.squares = summary.add([self.squares or [0] * len(image.channel_sum), image.channel_square_sum])
 
 

@@ -132,7 +132,12 @@ def pair(tree: Tree, images: Iterable[str], spec: LabelSpec, files: str | None, 
         if label is None and spec.form.blank:
             label = Label(f"{image} (no annotation file)", 0, spec.form.name, b"", spec.rules)
         if label is not None:
-            paired.pairs.append(Pair(tree.source(image), label))
+            try:
+                paired.pairs.append(Pair(tree.source(image), label))
+            except UserError as error:  # the image is gone, or no regular file
+                if not skip_bad:
+                    raise
+                paired.skipped.append(Skipped(image, str(error)))
             continue
         reason = f"{files!r} says nothing of it"
         if not skip_bad:

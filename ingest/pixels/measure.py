@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,27 +16,40 @@ from ingest.sources.archives import Source
 
 _SCENES = 32  # that are measured, from all over
 _PIXELS = 250_000  # of each, about, from all over
+_Read = TypeVar("_Read")
 _STRIPS = 16  # of each, at most: a large scene is not read as a whole for this
 
 
-def measured(pixels: PixelRecipe, scenes: Sequence[Source]) -> PixelRecipe:
+def measured(pixels: PixelRecipe, scenes: Sequence[Source], skip_bad: bool = False) -> PixelRecipe:
     """The recipe with ranges for its `percentiles`, and with the mean color as `fill` where scenes lack data.
 
-    Raises UserError on broken scenes, and where there is no data at all.
+    Raises UserError on broken scenes, which `skip_bad` leaves out, and where there is no data at all.
     """
     step = max(1.0, len(scenes) / _SCENES)
     chosen = [scenes[int(number * step)] for number in range(min(_SCENES, len(scenes)))]
-    found = [raw.facts(scene) for scene in chosen]
-    lacking = pixels.nodata is not None or any(one.nodata is not None or one.dtype.startswith("float") for one in found)
-    if pixels.percentiles is None and not (lacking and not pixels.fill):
+    found = {scene: one for scene in chosen if (one := _sound(raw.facts, scene, skip_bad)) is not None}
+    lacking = any(one.nodata is not None or one.dtype.startswith("float") for one in found.values())
+    if pixels.percentiles is None and (pixels.fill or not (lacking or pixels.nodata is not None)):
         return pixels
-    sample = np.concatenate([_sample(scene, one, pixels) for scene, one in zip(chosen, found, strict=True)])
-    if not len(sample):
+    samples = [_sound(lambda scene: _sample(scene, found[scene], pixels), scene, skip_bad) for scene in found]
+    parts = [part for part in samples if part is not None and len(part)]
+    sample = np.concatenate(parts) if parts else None
+    if sample is None:
         raise UserError(f"{chosen[0].name} and the other training scenes hold no data: is `nodata` right?")
     if pixels.percentiles is not None:
         pixels = dataclasses.replace(pixels, ranges=_ranges(sample, pixels.percentiles))
     eight = recipe.scale(sample[:, None], chosen[0].name, pixels)[:, 0]
     return dataclasses.replace(pixels, fill=tuple(round(float(value)) for value in eight.mean(0)))
+
+
+def _sound(read: Callable[[Source], _Read], scene: Source, skip_bad: bool) -> _Read | None:
+    """What is read of a scene; None where it is broken and such ones are left out."""
+    try:
+        return read(scene)
+    except UserError:
+        if not skip_bad:
+            raise
+        return None
 
 
 def _sample(scene: Source, found: tiff.Facts, pixels: PixelRecipe) -> NDArray[np.generic]:

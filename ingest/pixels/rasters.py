@@ -82,16 +82,23 @@ def prepare_scene(source: Source, pixels: PixelRecipe, path: Path) -> None:
 
 def prepare_label(
     label: Source | DrawnLabel, mapping: LabelMap, classes: Sequence[str], scene: Source, path: Path
-) -> None:
-    """Brings a scene's mask, or its annotation's shapes, to train ids uint8 [H, W] and saves them as .npy at `path`."""
+) -> int:
+    """Brings a scene's mask, or its annotation's shapes, to train ids uint8 [H, W] and saves them as .npy at `path`.
+
+    Returns how many pixels had a color too far from every class's.
+    """
     if not isinstance(label, Source):
         ids = label.ids(*read_size(scene))
         with _saved(path, ids.shape, np.uint8) as out:
             out.write(ids.tobytes())
-        return
+        return 0
+    unmatched = 0
     with _saved(path, read_size(label), np.uint8) as out:
         for strip in mask_strips(label, mapping):
-            out.write(labels.map_values(strip, label.name, mapping, classes)[0].tobytes())
+            ids, strays, _ = labels.map_values(strip, label.name, mapping, classes)
+            out.write(ids.tobytes())
+            unmatched += strays
+    return unmatched
 
 
 def mask_strips(label: Source, mapping: LabelMap) -> Iterator[Values]:

@@ -9,6 +9,7 @@ rasterio (the `geo` extra) reads strips of any file, and CRS and transform; with
 from __future__ import annotations
 
 import io
+import logging
 import os
 import zlib
 from collections.abc import Iterator
@@ -20,6 +21,9 @@ from numpy.typing import NDArray
 
 from ingest.errors import UserError
 from ingest.sources.archives import Source
+
+for _library in ("tifffile", "rasterio"):  # they log what is wrong with a file, which we tell in one line
+    logging.getLogger(_library).addHandler(logging.NullHandler())
 
 _RATIO = 5000  # pixels' bytes a byte of file: more than deflate, LZW and JPEG reach, and than empty tiles of 256 x 256
 _WHOLE = 2 << 30  # bytes: the most that is decoded at once

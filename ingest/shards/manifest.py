@@ -80,6 +80,7 @@ class ShardRecord:
     channel_square_sum: list[int]
     samples: list[Sample]
     skipped: list[Skipped] = field(default_factory=list)  # broken ones that were to be in this shard
+    unmatched_pixels: int = 0  # of the ignored ones: their color in the mask was too far from every class's
     sum: str = field(default="", compare=False)  # of the file itself (`ingest.shards.sums`); "" in schema 1
 
 
@@ -125,6 +126,7 @@ class Split:
     index: IndexFile | None = None
     class_images: list[int] = field(default_factory=list)  # per class: images that show it
     class_image_pixels: list[int] = field(default_factory=list)  # per class: all pixels of those images
+    unmatched_pixels: int = 0  # of the ignored ones: their color in the mask was too far from every class's
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ def split(
         index=index,
         class_images=images,
         class_image_pixels=image_pixels,
+        unmatched_pixels=sum(record.unmatched_pixels for record in records),
     )
 
 

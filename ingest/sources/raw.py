@@ -70,21 +70,24 @@ def pair_up(
 ) -> tuple[list[Pair], list[Skipped]]:
     """Pairs files by their text (stem -> name). `labels` is None for a split of images alone.
 
-    An image without label is left out and listed under `skip_bad`, else a UserError that says where it was looked for.
+    An image without label, and one whose file or label is gone or no regular file, is left out and listed under
+    `skip_bad`, else a UserError.
     """
-    if labels is None:
-        return [Pair(tree.source(name), None) for name in images.values()], []
     pairs, skipped = [], []
     for stem, name in images.items():
-        if stem in labels:
-            pairs.append(Pair(tree.source(name), tree.source(labels[stem])))
-        elif skip_bad:
-            skipped.append(Skipped(name, f"no label in {where}"))
-        else:
-            raise UserError(
-                f"{name} has no label: none in {where} goes by {stem!r} ({len(images)} images, {len(labels)} labels): "
-                "add the label, remove the image, or leave such images out with --skip-bad"
-            )
+        try:
+            if labels is not None and stem not in labels:
+                if skip_bad:
+                    raise UserError(f"no label in {where}")
+                raise UserError(
+                    f"{name} has no label: none in {where} goes by {stem!r} ({len(images)} images, {len(labels)} "
+                    "labels): add the label, remove the image, or leave such images out with --skip-bad"
+                )
+            pairs.append(Pair(tree.source(name), None if labels is None else tree.source(labels[stem])))
+        except UserError as error:
+            if not skip_bad:
+                raise
+            skipped.append(Skipped(name, str(error)))
     return pairs, skipped
 
 
@@ -93,5 +96,8 @@ def on_the_map(raw: RawDataset) -> bool:
     first = next((pair.image for pairs in raw.splits.values() for pair in pairs), None)
     if first is None or not first.name.lower().endswith((".tif", ".tiff")):
         return False
-    found = facts(first)
+    try:
+        found = facts(first)
+    except UserError:  # told when it is converted
+        return False
     return found.place is not None or found.nodata is not None

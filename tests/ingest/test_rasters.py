@@ -245,3 +245,28 @@ def test_a_scene_is_never_in_memory_as_a_whole(tmp_path: Path):
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 200_000  # kB
     assert np.load(tmp_path / "big.npy", mmap_mode="r").shape == (12000, 12000, 1)
+
+
+def test_broken_scenes_are_left_out_under_skip_bad(tmp_path: Path, ingest):
+    raw = tmp_path / "raw"
+    scenes(raw, 4, np.uint8)
+    whole = (raw / "img/gf2.tif").read_bytes()
+    (raw / "img/cut.tif").write_bytes(whole[: len(whole) // 2])  # its head is sound
+    (raw / "img/junk.tif").write_bytes(b"II*\0junk")
+    (raw / "img/other.tif").write_bytes(whole)
+    tifffile.imwrite(raw / "lbl/other.tif", np.zeros((100, 131), np.uint8))  # of another size
+    for name in ("cut", "junk"):
+        (raw / f"lbl/{name}.tif").write_bytes((raw / "lbl/gf2.tif").read_bytes())
+    (raw / "img/gone.tif").symlink_to("nowhere")
+    (raw / "lbl/gone.tif").write_bytes(b"")
+    spec = tmp_path / "s.yaml"
+    spec.write_text(f"{{name: gf, classes: [a, b, c], bands: [1, 2, 3], {SPLITS}}}")
+    words = ("folder", raw, "--spec", spec, "--out", tmp_path / "out", "--tile", "64x64")
+    result = ingest(*words)
+    assert result.returncode == 2 and len(result.stderr.strip().splitlines()) == 1
+    result = ingest(*words, "--skip-bad")
+    assert result.returncode == 0, result.stderr
+    split = manifest.load(tmp_path / "out").splits["train"]
+    assert split.samples == 6 and {one.file.split("/")[-1] for one in split.skipped} == {
+        "cut.tif", "junk.tif", "other.tif", "gone.tif",
+    }  # fmt: skip

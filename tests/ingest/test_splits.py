@@ -180,3 +180,22 @@ def test_names_that_are_no_utf8(tmp_path: Path, ingest) -> None:
     result = ingest("folder", tmp_path / "raw", "--spec", path, "--out", tmp_path / "out", "--workers", 1)
     assert result.returncode == 0, result.stderr
     assert manifest.load(tmp_path / "out").splits["train"].samples == 2
+
+
+@pytest.mark.parametrize("tile", [[], ["--tile", "24x16"]])
+def test_colors_that_match_no_class_are_counted_and_said(tmp_path: Path, ingest, tile: list[str]) -> None:
+    colors = np.array([[0, 0, 0], [200, 0, 0], [100, 100, 0]], np.uint8)
+    strays = 0
+    for number in range(3):
+        write_pair(tmp_path / "raw", "train", f"{number}", number)
+        ids = np.random.default_rng(number).choice(3, (24, 32), p=[0.5, 0.4, 0.1])
+        strays += int((ids == 2).sum())
+        Image.fromarray(colors[ids]).save(tmp_path / f"raw/lbl/train/{number}.png")
+    path, out = tmp_path / "s.yaml", tmp_path / "out"
+    text = "{name: s, classes: [black, red], colors: {black: [0, 0, 9], red: [199, 1, 0]}, tolerance: 30, "
+    path.write_text(text + BINARY + "}")
+    result = ingest("folder", tmp_path / "raw", "--spec", path, "--out", out, *tile)
+    assert result.returncode == 0, result.stderr
+    assert f"note: {strays} pixels" in result.stdout + result.stderr
+    assert manifest.load(out).splits["train"].ignored_pixels == strays
+    assert ingest("verify", out, "--deep").returncode == 0
