@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import multiprocessing
-from collections import deque
 from collections.abc import Generator, Iterable
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +14,11 @@ from ingest.pixels import images, labels, rasters
 from ingest.pixels.decode import image_size
 from ingest.pixels.images import Format
 from ingest.pixels.labels import DrawnLabel, LabelMap, StoredLabel
-from ingest.processes import watch_parent
+from ingest.processes import Work, in_order
 from ingest.shards import areas, png, rows
 from ingest.shards.manifest import ImageExt, Skipped
 from ingest.sources.archives import Source
 from ingest.sources.raw import Pair
-
-_WINDOW = 4  # samples in flight per worker: enough to keep workers busy, little enough to bound memory
 
 
 @dataclass(frozen=True)
@@ -120,28 +115,17 @@ def _label(label: Source | DrawnLabel, image: bytes, image_name: str, rules: Rul
 
 
 def convert_all(pairs: Iterable[Pair], rules: Rules, workers: int) -> Generator[Converted | Skipped, None, None]:
-    """Converts in parallel, yields in order, with a bounded number of samples in memory."""
+    """Converts in parallel, yields in order, with a bounded number of samples in memory.
+
+    UserError on a broken file (unless those are skipped), or when a worker process dies.
+    """
     if workers == 1:
         for pair in pairs:
             yield convert(pair, rules)
         return
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(rules,))
-    waiting: deque[Future[Converted | Skipped]] = deque()
-    try:
-        for pair in pairs:
-            waiting.append(pool.submit(_convert_in_worker, pair))
-            if len(waiting) >= _WINDOW * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except BrokenProcessPool as error:
-        raise UserError(
-            "a worker process was killed, most likely for want of memory: use fewer with --workers"
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    work = Work(_convert_in_worker, lambda pair: pair.image.name, _start_worker, (rules,))
+    with contextlib.closing(in_order(pairs, work, workers)) as results:
+        yield from results
 
 
 _rules: Rules  # a worker's own copy, sent once
@@ -150,7 +134,6 @@ _rules: Rules  # a worker's own copy, sent once
 def _start_worker(rules: Rules) -> None:
     global _rules
     _rules = rules
-    watch_parent()
 
 
 def _convert_in_worker(pair: Pair) -> Converted | Skipped:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import click
@@ -21,7 +20,7 @@ from ingest.pixels.rasters import Tile
 from ingest.pixels.raw import facts
 from ingest.pixels.recipe import PixelRecipe
 from ingest.pixels.tiff import Facts
-from ingest.processes import watch_parent
+from ingest.processes import Work, in_order
 from ingest.shards.manifest import Skipped
 from ingest.sources.archives import Source
 from ingest.sources.raw import Pair, RawDataset
@@ -123,8 +122,9 @@ def _run(jobs: Sequence[_Job], workers: int, name: str) -> int:
                 unmatched += _prepare(job)
                 progress.update()
             return unmatched
-        with ProcessPoolExecutor(workers, get_context("forkserver"), watch_parent) as pool:
-            for strays in pool.map(_prepare, jobs):
+        work = Work(_prepare, lambda job: job.source.name)
+        with contextlib.closing(in_order(jobs, work, min(workers, len(jobs)))) as done:
+            for strays in done:
                 unmatched += strays
                 progress.update()
     return unmatched
