@@ -137,10 +137,13 @@ class ShardSet:
 
     def will_need(self, samples: Iterable[int]) -> None:
         """Has the system read these samples into its cache, without waiting: call it some batches ahead."""
+        found = self._columns
         for sample in samples:
-            image, label = self._image(sample), self._label(sample)
-            end = max(image.at + image.bytes, label.at + label.bytes)
-            self._tars[self._shard(sample)].will_need(min(image.at, label.at or image.at) - HEADER, end)
+            start = image = int(found.image_at[sample])
+            end = image + int(found.image_bytes[sample])
+            if label := int(found.label_at[sample]):
+                start, end = min(start, label), max(end, label + int(found.label_bytes[sample]))
+            self._tars[self._shard(sample)].will_need(start - HEADER, end)
 
     def shard_of(self, sample: int) -> Path:
         """The tar that holds the sample."""
