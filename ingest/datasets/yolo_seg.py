@@ -34,15 +34,16 @@ def parse(data: bytes, name: str) -> Drawing:
         if not words:
             continue
         with reading(name, f"line {number}", _TITLE):
+            category = str(int(words[0])) if words[0].isdecimal() else words[0]
             if len(words) == 5:
-                shapes.append(Shape(f"line {number}", str(int(words[0])), missing="is a box (5 numbers)"))
+                shapes.append(Shape(f"line {number}", category, missing="is a box (5 numbers)"))
                 continue
             if len(words) % 2 == 0 or len(words) < 7:
                 raise ValueError(f"{len(words)} numbers: a class, then x y for each of three or more points")
             points = ring([[float(x), float(y)] for x, y in zip(words[1::2], words[2::2], strict=True)])
             if abs(points).max() > 2:
                 raise ValueError("coordinates are not shares of the image, 0 to 1")
-            shapes.append(Shape(f"line {number}", str(int(words[0])), (points,)))
+            shapes.append(Shape(f"line {number}", category, (points,)))
     return Drawing(tuple(shapes), relative=True)
 
 

@@ -1,7 +1,8 @@
 """Shapes in, masks out: what annotation tools write (outlines, holes, bitmaps), drawn as train ids by cv2.fillPoly.
 
-Coordinates are (x, y) in pixels; whole ones are the centers of pixels, as everywhere in this project and in OpenCV, and
-a shape includes its outline. Fractions count, to a sixteenth of a pixel. A hole's outline belongs to the hole.
+Coordinates are (x, y) in pixels from the image's corner, as annotation tools have them: (10.7, 3.2) lies in the pixel of
+column 10 and row 3. A corner of a shape is the pixel in which it lies, and a shape includes its outline, as the tools'
+own exports have it. A hole's outline belongs to the hole.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ingest.errors import UserError, nearest
 from ingest.shards.manifest import IGNORE
 
 Ring = NDArray[np.float64]  # [N, 2] (x, y), closed by itself
-_SHIFT = 4  # bits of a pixel's fraction that cv2 is given: finer than any annotator, coarser than decimal noise
+_NOISE = 1 / 64  # of a pixel: 9.99 is 10, after shares and percents were written with a few decimals
 _BEYOND = 0.25  # of the image's longer side: how far a shape may reach over the edge, as annotators let it
 _FARTHEST = 1 << 20  # pixels: cv2 counts in 32 bits, of which the fraction takes some
 
@@ -200,7 +201,7 @@ def _loops(ring: Ring) -> list[Ring]:
     stack: list[tuple[int, int]] = []
     place: dict[tuple[int, int], int] = {}
     loops = []
-    for x, y in np.rint(ring * (1 << _SHIFT)).astype(np.int64).tolist():
+    for x, y in np.rint(ring / _NOISE).astype(np.int64).tolist():
         point = (x, y)
         if point in place:
             loop = stack[place[point] :]
@@ -212,7 +213,7 @@ def _loops(ring: Ring) -> list[Ring]:
             place[point] = len(stack)
             stack.append(point)
     loops.append(stack)
-    whole = [np.array(loop, np.float64) / (1 << _SHIFT) for loop in loops if len(loop) >= 3]
+    whole = [np.array(loop, np.float64) * _NOISE for loop in loops if len(loop) >= 3]
     return whole or [ring]  # a line, or a point: drawn as what it is
 
 
@@ -222,7 +223,7 @@ def _area(ring: Ring) -> float:
 
 
 def _paint(pixels: NDArray[np.uint8], ring: Ring, value: int) -> None:
-    cv2.fillPoly(pixels, [np.rint(ring * (1 << _SHIFT)).astype(np.int32)], value, shift=_SHIFT)
+    cv2.fillPoly(pixels, [np.floor(ring + _NOISE).astype(np.int32)], value)
 
 
 def _clip(shape: Shape, bitmap: Bitmap, hw: tuple[int, int], name: str) -> Bitmap:
