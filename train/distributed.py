@@ -37,16 +37,6 @@ class Ranks:
     """Tells the others where this rank stands; None: there are no others, or nobody asks."""
 
     @property
-    def world(self) -> int:
-        """The older name of `count`."""
-        return self.count
-
-    @property
-    def local_world(self) -> int:
-        """The older name of `local_count`."""
-        return self.local_count
-
-    @property
     def is_main(self) -> bool:
         """Only the main rank speaks and writes."""
         return self.rank == 0
@@ -139,9 +129,6 @@ def joined(device: str = "auto", patience: float = PATIENCE, option: str = "--de
         failure.end(error, pulse)
     pulse.stop()
     dist.destroy_process_group()
-
-
-ranks = joined  # the older name
 
 
 def chosen_device(wanted: str, rank: int = 0, local_rank: int = 0, option: str = "--device ") -> torch.device:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.shard_folder import smooth_scene, write_shards
 from train import build, config
-from train.distributed import ranks
+from train.distributed import joined
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +47,6 @@ def trained(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "train": {"steps": 12, "val_every_steps": 6, "device": "cpu"},
     }
 
-    with ranks("cpu") as world:
-        build.run(config.parse(raw), world, folder).train()
+    with joined("cpu") as ranks:
+        build.run(config.parse(raw), ranks, folder).train()
     return folder / "checkpoints" / "best.pt"

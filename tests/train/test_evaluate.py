@@ -1,4 +1,4 @@
-"""Evaluation and prediction through the commands, as a user runs them; the same numbers at any world size."""
+"""Evaluation and prediction through the commands, as a user runs them; the same numbers on any number of ranks."""
 
 from __future__ import annotations
 

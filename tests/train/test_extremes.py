@@ -1,4 +1,4 @@
-"""The best and worst images: the right ones, at any world size, with small pictures of them."""
+"""The best and worst images: the right ones, on any number of ranks, with small pictures of them."""
 
 from __future__ import annotations
 

@@ -68,8 +68,8 @@ def twin(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 )
 def test_a_recipe_trains(name: str, twin: Callable[[str], Path], tmp_path: Path) -> None:
     recipe, _ = dry_run.fit(config.load(name, ["train.device=cpu"]), on_gpu=False)
-    world = Ranks(0, 1, 0, 1, torch.device("cpu"))
-    report = dry_run.dry_run(recipe, world, twin(name.split("_")[0]), tmp_path / "run")
+    ranks = Ranks(0, 1, 0, 1, torch.device("cpu"))
+    report = dry_run.dry_run(recipe, ranks, twin(name.split("_")[0]), tmp_path / "run")
     shutil.rmtree(tmp_path / "run")  # up to a gigabyte
     classes = {"ade20k": 150, "camvid": 11, "cityscapes": 19, "cocostuff": 171, "scenes": 8, "voc": 21}
     assert f"{recipe.net.name}, " in report and f" {classes[name.split('_')[0]]} classes; 2 steps" in report

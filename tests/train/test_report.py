@@ -61,7 +61,7 @@ def finished(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             scores = {"miou": 0.5 - step / 1000, "pixel_accuracy": 0.8, "loss": 0.7}
             tracker.scalars(step, "val", {**scores, "images_per_second": 9.0, **ious})
     tracker.close()
-    shards, world = ShardSet(toy, "val"), Ranks(0, 1, 0, 1, torch.device("cpu"))
+    shards, ranks = ShardSet(toy, "val"), Ranks(0, 1, 0, 1, torch.device("cpu"))
     matrix, keeper = ConfusionMatrix(5, "cpu"), extremes.Extremes(shards, count=2)
     for number in range(5):
         image, label = smooth_scene(40, 56, number)
@@ -75,7 +75,7 @@ def finished(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = evaluate.Evaluation(matrix.result(), 5, 1.0)
     facts = {"step": 100, "split": "val"} | told.as_json(found, shards.manifest.classes)
     (folder / "validation.json").write_text(json.dumps(facts))
-    keeper.save(folder, world)
+    keeper.save(folder, ranks)
     return folder
 
 

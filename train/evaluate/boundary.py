@@ -87,9 +87,9 @@ class Boundary:
         for label, prediction in zip(batch.labels.cpu().numpy(), predictions.cpu().numpy(), strict=True):
             self._counts += boundary_counts(label, prediction, len(self._counts), self._width.of(*label.shape))
 
-    def result(self, world: Ranks) -> BoundaryScores:
+    def result(self, ranks: Ranks) -> BoundaryScores:
         """Of all ranks' images. Every rank must ask."""
-        counts = sum(world.gather(self._counts))
+        counts = sum(ranks.gather(self._counts))
         iou = [ratio(hits, union) for hits, union in counts[:, :2].tolist()]
         f = [_f(*row) for row in counts[:, 2:].tolist()]
         return BoundaryScores(str(self._width), iou, mean(iou), f, mean(f))

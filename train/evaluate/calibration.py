@@ -49,9 +49,9 @@ class Calibration:
         for row, values in enumerate((valid.long(), (valid & (labels == predictions)).long(), steps * valid)):
             self._counts[row].scatter_add_(0, bins.flatten(), values.flatten())
 
-    def result(self, world: Ranks) -> Reliability:
+    def result(self, ranks: Ranks) -> Reliability:
         """Of all ranks' pixels. Every rank must ask."""
-        pixels, hits, steps = world.sum_(self._counts.clone()).tolist()
+        pixels, hits, steps = ranks.sum_(self._counts.clone()).tolist()
         total = sum(pixels)
         # whole numbers until the one division: no rounding that depends on an order
         gap = sum(abs(sure - right * _STEPS) for sure, right in zip(steps, hits, strict=True))

@@ -1,27 +1,14 @@
-"""`python -m train.evaluate`: options, and what is told of the scores."""
+"""`python -m train.evaluate`: its options. What they set off is in `train.evaluate.scoring`, which needs torch."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import click
-import torch
 
-from ingest.errors import UserError
-from ingest.shards import pictures
-from ingest.shards.reader import ShardSet
-from ingest.shards.wording import count as counted
-from pipeline.feeding import Feeding, available_threads, for_split
-from pipeline.loader import EvalLoader
-from train import backends, config, model
-from train.checkpoints import checkpoint
-from train.distributed import ranks
-from train.evaluate.boundary import Width
-from train.evaluate.evaluation import evaluate
-from train.evaluate.measures import Measures, Wanted
-from train.evaluate.metrics import MeanOver
-from train.evaluate.submission import FORMS, Submission, predict
-from train.predict.options import Asked, inference, inference_options
+from train.evaluate.order import BENCHMARKS, Order
+from train.predict.options import Asked, inference_options
 
 
 @click.command(context_settings={"max_content_width": 110})
@@ -47,7 +34,7 @@ from train.predict.options import Asked, inference, inference_options
     type=click.Path(path_type=Path),
     help="Write an HTML page: scores, confusions with crops, suspected label errors, calibration, images.",
 )
-@click.option("--submission", type=click.Choice(sorted(FORMS)), help="Also write what that benchmark asks for.")
+@click.option("--submission", type=click.Choice(BENCHMARKS), help="Also write what that benchmark asks for.")
 @click.option(
     "--submission-file", type=click.Path(path_type=Path), help="Its archive.  [default: NAME-SPLIT.zip or .tgz here]"
 )
@@ -59,7 +46,7 @@ def command(
     split: str,
     batch_size: int,
     device: str,
-    mean_over: MeanOver,
+    mean_over: str,
     boundary: str | None,
     json_path: Path | None,
     report: Path | None,
@@ -76,36 +63,20 @@ def command(
     would lie on another draw of as many images (1,000 bootstrap draws). With --submission the split may also be one
     without labels, which is not scored.
     """
-    if sheet:
-        pictures.check_name(sheet, "--sheet")
-    if report and report.suffix.lower() not in (".html", ".htm"):
-        raise UserError(f"--report {report}: a page is written, so give a name that ends in .html")
-    wanted = Wanted(mean_over, Width.parse(boundary) if boundary else None, json_path, report, sheet, count)
-    with ranks(device) as world:
-        state = checkpoint.load_net(path, world.device)
-        recipe = config.parse(state["config"])
-        validated_on = recipe.data.val_path if split == recipe.data.val else ""
-        shards = ShardSet(data or validated_on or recipe.data.path, split)
-        model.check_classes(state["dataset"], shards.manifest)
-        backends.set_tf32(recipe.train.tf32, world.device)
-        net = model.from_checkpoint(state).to(world.device).to(memory_format=torch.channels_last)
-        method = inference(state, world.device, how)
-        threads = available_threads(world.local_world)
-        feeding = Feeding(world.device, threads, rank=world.rank, ranks=world.world)
-        loader = EvalLoader(shards, batch_size, for_split(feeding, "auto", shards))
-        sent = Submission(submission, shards, submission_file) if submission else None
-        if sent and not shards.labeled:
-            images = predict(net, loader, world, method, sent)
-            sent.finish(world)
-            if world.is_main:
-                click.echo(f"{counted(images, 'image')} without labels: {sent.path}")
-            return
-        measures = Measures(shards, world, wanted, [sent] if sent else [])
-        found = evaluate(net, loader, world, method, measures.observers)
-        name = state["config"].get("name") or state["config"]["net"]["name"]
-        facts = {"checkpoint": path, "name": name, "step": state["step"], "data": str(shards.folder), "split": split}
-        if sent:
-            sent.finish(world)
-        measures.tell(found, facts | {"method": method.describe()})
-        if sent and world.is_main:
-            click.echo(str(sent.path), err=True)
+    order = Order(
+        path=path,
+        data=data,
+        split=split,
+        batch_size=batch_size,
+        device=device,
+        mean_over=mean_over,
+        boundary=boundary,
+        json=json_path,
+        report=report,
+        submission=submission,
+        submission_file=submission_file,
+        sheet=sheet,
+        count=count,
+        how=how,
+    )
+    import_module("train.evaluate.scoring").score(order)

@@ -1,4 +1,4 @@
-"""Evaluation: every image of a split exactly once, at its own size, at any world size."""
+"""Evaluation: every image of a split exactly once, at its own size, on any number of ranks."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Observer(Protocol):
 def evaluate(
     net: torch.nn.Module,
     loader: EvalLoader,
-    world: Ranks,
+    ranks: Ranks,
     how: Inference = Inference(),
     observers: Sequence[Observer] = (),
     loss: SegmentationLoss | None = None,
@@ -68,16 +68,16 @@ def evaluate(
         loss.eval()  # each rank for itself: they see unequal numbers of batches
     losses: list[Tensor] = []
     confident = any(observer.wants_confidence for observer in observers)
-    matrix = ConfusionMatrix(loader.shards.manifest.num_classes, world.device)
+    matrix = ConfusionMatrix(loader.shards.manifest.num_classes, ranks.device)
     start = time.perf_counter()
-    quiet = None if world.is_main else True
+    quiet = None if ranks.is_main else True
     for batch in tqdm(loader, desc="evaluate", unit="batch", leave=False, dynamic_ncols=True, disable=quiet):
         if batch.labels is None:
             raise UserError(
                 f"split {loader.shards.split!r} has no labels to score against: use `train.predict`, or --submission"
             )
-        logits = segment(net, batch.images.to(world.device, non_blocking=True), how)
-        labels = batch.labels.to(world.device, non_blocking=True)
+        logits = segment(net, batch.images.to(ranks.device, non_blocking=True), how)
+        labels = batch.labels.to(ranks.device, non_blocking=True)
         predictions = logits.argmax(dim=1)
         confidence = _confidence(logits, predictions) if confident else None
         predictions = predictions.to(torch.uint8)
@@ -87,15 +87,15 @@ def evaluate(
             losses.append(torch.stack([value.double(), (labels != IGNORE).sum().double()]))
         for observer in observers:
             observer.look(batch, predictions, confidence)
-        world.tick()
+        ranks.tick()
     whole = matrix.all_reduce()
-    seconds = torch.tensor([time.perf_counter() - start], dtype=torch.float64, device=world.device)
-    world.max_(seconds)
+    seconds = torch.tensor([time.perf_counter() - start], dtype=torch.float64, device=ranks.device)
+    ranks.max_(seconds)
     net.train(was_training)
     mean_loss = None
     if loss is not None:
         loss.train()
-        mean_loss = _mean_loss(world.gather(torch.stack(losses).tolist() if losses else []))
+        mean_loss = _mean_loss(ranks.gather(torch.stack(losses).tolist() if losses else []))
     return Evaluation(whole.result(), len(loader.shards), seconds.item(), mean_loss)
 
 

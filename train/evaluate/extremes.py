@@ -70,22 +70,22 @@ class Extremes:
             if any(scored is other for other in (*self._best, *self._worst)):
                 scored.kept = _shrunk(batch.images[i], labels[i], predictions[i])
 
-    def save(self, folder: Path, world: Ranks) -> None:
+    def save(self, folder: Path, ranks: Ranks) -> None:
         """Writes <folder>/extremes/: a PNG strip an image, and extremes.json. Every rank calls it; the main one writes.
 
-        The same images at any world size: all stand in one order, by score and, of equals, by key, and the two ends of
-        it are shown; what is among the best is not shown among the worst as well. Only the chosen pictures travel
+        The same images on any number of ranks: all stand in one order, by score and, of equals, by key, and the two
+        ends of it are shown; what is among the best is not among the worst as well. Only the chosen pictures travel
         between ranks. Raises OSError, on the main rank alone and after the last exchange.
         """
         own = {scored.key: scored for scored in (*self._best, *self._worst)}
-        parts = world.gather([(scored.key, scored.miou) for scored in own.values()])
+        parts = ranks.gather([(scored.key, scored.miou) for scored in own.values()])
         offers = [_Scored(key, miou, {}) for part in parts for key, miou in part]
         order = [scored.key for scored in sorted(offers, key=_best_first)]
         best = order[: self._count]
         worst = order[len(best) :][::-1][: self._count]
         strips = {key: (own[key].miou, own[key].iou, self._strip(own[key])) for key in (*best, *worst) if key in own}
-        found = {key: strip for part in world.gather(strips) for key, strip in part.items()}
-        if not world.is_main:
+        found = {key: strip for part in ranks.gather(strips) for key, strip in part.items()}
+        if not ranks.is_main:
             return
         entries, files = [], {}
         for kind, keys in (("best", best), ("worst", worst)):

@@ -44,7 +44,7 @@ class Area:
 
     @property
     def order(self) -> tuple[int, str, int, int]:
-        """Largest first; of equals by name and place: the same order at any world size."""
+        """Largest first; of equals by name and place: the same order on any number of ranks."""
         return -self.pixels, self.key, self.box[0], self.box[1]
 
 
@@ -70,13 +70,13 @@ class Findings:
             self._suspects = sorted([*self._suspects, *_largest(shown, sure, 3)], key=lambda area: area.order)
             self._suspects = self._suspects[:SUSPECTS]
 
-    def pairs(self, world: Ranks) -> dict[tuple[int, int], Area]:
+    def pairs(self, ranks: Ranks) -> dict[tuple[int, int], Area]:
         """(class by the label, class predicted) -> its largest area, over all ranks. Every rank must ask."""
-        return _best_of(area for part in world.gather(self._pairs) for area in part.values())
+        return _best_of(area for part in ranks.gather(self._pairs) for area in part.values())
 
-    def suspects(self, world: Ranks) -> list[Area]:
+    def suspects(self, ranks: Ranks) -> list[Area]:
         """Suspected label errors of all ranks, largest first. Every rank must ask."""
-        return sorted((area for part in world.gather(self._suspects) for area in part), key=lambda area: area.order)[
+        return sorted((area for part in ranks.gather(self._suspects) for area in part), key=lambda area: area.order)[
             :SUSPECTS
         ]
 

@@ -41,11 +41,11 @@ class Wanted:
 class Measures:
     """The observers of an evaluation. Every rank holds one, and calls `tell` after it."""
 
-    def __init__(self, shards: ShardSet, world: Ranks, wanted: Wanted, others: Sequence[Observer] = ()) -> None:
+    def __init__(self, shards: ShardSet, ranks: Ranks, wanted: Wanted, others: Sequence[Observer] = ()) -> None:
         """others: observers to be shown every batch as well."""
-        self._shards, self._world, self._wanted, self._others = shards, world, wanted, others
+        self._shards, self._ranks, self._wanted, self._others = shards, ranks, wanted, others
         classes = shards.manifest.num_classes
-        self._per_image, self._calibration = PerImage(classes), Calibration(world.device)
+        self._per_image, self._calibration = PerImage(classes), Calibration(ranks.device)
         self._boundary = Boundary(classes, wanted.boundary) if wanted.boundary else None
         self._showcase = Showcase(shards, wanted.count) if wanted.sheet else None
         self._extremes = Extremes(shards, 4) if wanted.report else None
@@ -61,19 +61,19 @@ class Measures:
 
     def tell(self, found: Evaluation, facts: dict[str, Any]) -> None:
         """Prints the table and writes what was asked for. facts: of the checkpoint and the split, for the files."""
-        wanted, world, classes = self._wanted, self._world, self._shards.manifest.classes
+        wanted, ranks, classes = self._wanted, self._ranks, self._shards.manifest.classes
         found = replace(found, scores=scores(torch.tensor(found.scores.matrix), wanted.mean_over))
         extras = Extras(
-            self._per_image.intervals(world, wanted.mean_over),
-            self._calibration.result(world),
-            self._boundary.result(world) if self._boundary else None,
+            self._per_image.intervals(ranks, wanted.mean_over),
+            self._calibration.result(ranks),
+            self._boundary.result(ranks) if self._boundary else None,
         )
-        picture = self._showcase.sheet(world) if self._showcase else None
+        picture = self._showcase.sheet(ranks) if self._showcase else None
         written = as_json(found, classes, extras)
         if wanted.report and self._extremes and self._findings:
-            noticed = page.Noticed(self._extremes, self._findings.pairs(world), self._findings.suspects(world))
-            page.write(wanted.report, (self._shards.manifest, world), written, facts, noticed)
-        if not world.is_main:
+            noticed = page.Noticed(self._extremes, self._findings.pairs(ranks), self._findings.suspects(ranks))
+            page.write(wanted.report, (self._shards.manifest, ranks), written, facts, noticed)
+        if not ranks.is_main:
             return
         click.echo(table(found, classes, extras))
         if wanted.json:

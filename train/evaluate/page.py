@@ -38,10 +38,10 @@ def write(
     path: Path, place: tuple[Manifest, Ranks], found: dict[str, Any], facts: dict[str, Any], noticed: Noticed
 ) -> None:
     """Writes the page. found: `told.as_json`. Every rank calls it; the main one writes. Raises OSError."""
-    manifest, world = place
+    manifest, ranks = place
     with tempfile.TemporaryDirectory(prefix="segrail-report-") as folder:
-        noticed.extremes.save(Path(folder), world)
-        if not world.is_main:
+        noticed.extremes.save(Path(folder), ranks)
+        if not ranks.is_main:
             return
         run = RunRecord(Path(folder), validation=found | {"step": facts["step"]})
         run.palette = {

@@ -39,12 +39,12 @@ class PerImage:
         for key, counts in zip(batch.keys, counted.cpu().numpy(), strict=True):
             self._counts[key] = counts
 
-    def intervals(self, world: Ranks, mean_over: MeanOver) -> dict[str, Interval]:
-        """95% intervals of `miou` and `pixel_accuracy`, the same on every rank and at any world size.
+    def intervals(self, ranks: Ranks, mean_over: MeanOver) -> dict[str, Interval]:
+        """95% intervals of `miou` and `pixel_accuracy`, the same on every rank and on any number of ranks.
 
         Empty for a single image, and where no pixel counts. Every rank must ask.
         """
-        everything = {key: counts for part in world.gather(self._counts) for key, counts in part.items()}
+        everything = {key: counts for part in ranks.gather(self._counts) for key, counts in part.items()}
         if len(everything) < 2:
             return {}
         return bootstrap(np.stack([everything[key] for key in sorted(everything)]), mean_over)

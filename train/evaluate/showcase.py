@@ -49,9 +49,9 @@ class Showcase:
                 (iou,) = image_scores(prediction[None], label[None], self._facts.num_classes)
                 self._kept[key] = _Kept(image, label.numpy(), prediction.numpy(), mean(iou.values()))
 
-    def sheet(self, world: Ranks, side: int = 256) -> Array | None:
+    def sheet(self, ranks: Ranks, side: int = 256) -> Array | None:
         """The contact sheet of all ranks' samples, uint8 [H, W, 3]; None where none passed. Every rank must ask."""
-        parts = world.gather(self._kept)
+        parts = ranks.gather(self._kept)
         kept = {key: one for part in parts for key, one in part.items()}
         if not kept:
             return None

@@ -109,10 +109,10 @@ class Submission:
             else:
                 save_mask(path, self._values[ids], self._colors)
 
-    def finish(self, world: Ranks) -> None:
+    def finish(self, ranks: Ranks) -> None:
         """Packs the files of all ranks. Every rank calls it; the main one writes. Raises OSError."""
-        world.gather(None)  # all have written
-        if not world.is_main:
+        ranks.gather(None)  # all have written
+        if not ranks.is_main:
             return
         files = sorted(file for file in self._work.rglob("*") if file.is_file())
         try:
@@ -128,14 +128,14 @@ class Submission:
 
 
 @torch.inference_mode()
-def predict(net: torch.nn.Module, loader: EvalLoader, world: Ranks, how: Inference, submission: Submission) -> int:
+def predict(net: torch.nn.Module, loader: EvalLoader, ranks: Ranks, how: Inference, submission: Submission) -> int:
     """For splits without labels: shows the submission every batch; the number of images."""
     net.eval()
-    quiet = None if world.is_main else True
+    quiet = None if ranks.is_main else True
     for batch in tqdm(loader, desc="predict", unit="batch", leave=False, dynamic_ncols=True, disable=quiet):
-        logits = segment(net, batch.images.to(world.device, non_blocking=True), how)
+        logits = segment(net, batch.images.to(ranks.device, non_blocking=True), how)
         submission.look(batch, logits.argmax(dim=1).to(torch.uint8))
-        world.tick()
+        ranks.tick()
     return len(loader.shards)
 
 

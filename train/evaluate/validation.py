@@ -43,10 +43,10 @@ class Validator:
     """Scores a net on the validation split, and tells. Every rank holds one and calls it at the same steps."""
 
     def __init__(
-        self, loader: EvalLoader, world: Ranks, train: TrainConfig, facts: DatasetFacts, data: DataConfig
+        self, loader: EvalLoader, ranks: Ranks, train: TrainConfig, facts: DatasetFacts, data: DataConfig
     ) -> None:
         self.loader, self._data = loader, data
-        self._world, self._train, self._classes = world, train, facts["classes"]
+        self._ranks, self._train, self._classes = ranks, train, facts["classes"]
         self._showcase = Showcase(loader.shards, train.pictures)
         self.extremes: Extremes | None = None
         """Of the last `score`, where it was asked for."""
@@ -58,18 +58,18 @@ class Validator:
         """
         self._showcase = Showcase(self.loader.shards, self._train.pictures)
         self.extremes = Extremes(self.loader.shards) if last else None
-        amp = model.scoring_amp(self._train.amp, self._world.device)
+        amp = model.scoring_amp(self._train.amp, self._ranks.device)
         how = Inference(amp, self._data.val_size, self._data.val_side)
         averaged = ema.averaged(net) if ema is not None else contextlib.nullcontext()
         observers: list[Observer] = [self._showcase, *([self.extremes] if self.extremes else [])]
         # Whole images have their own sizes: nothing to tune for.
-        with averaged, backends.autotuned(False, self._world.device):
-            return evaluate(net, self.loader, self._world, how, observers, loss)
+        with averaged, backends.autotuned(False, self._ranks.device):
+            return evaluate(net, self.loader, self._ranks, how, observers, loss)
 
     def tell(self, found: Evaluation, step: int, tracker: Tracker) -> None:
         """Curves, panels and the confusion matrix of the last `score`. Every rank calls it."""
-        sheet = self._showcase.sheet(self._world)
-        if not self._world.is_main:
+        sheet = self._showcase.sheet(self._ranks)
+        if not self._ranks.is_main:
             return
         scores = found.scores
         if sheet is not None:

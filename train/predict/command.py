@@ -1,23 +1,13 @@
-"""`python -m train.predict`: options, and what is told at the end."""
+"""`python -m train.predict`: its options. What they set off is in `train.predict.labeling`, which needs torch."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import click
-import torch
 
-from ingest.shards.wording import count
-from train import backends, config, model
-from train.checkpoints import checkpoint
-from train.distributed import Ranks, ranks
-from train.predict import outlines
-from train.predict.inputs import find
-from train.predict.options import Asked, inference, inference_options
-from train.predict.outputs import Output
-from train.predict.raw import Reader
-from train.predict.run import Done, run
-from train.predict.scene import Labeler
+from train.predict.options import Asked, Order, inference_options
 
 
 @click.command(context_settings={"max_content_width": 110})
@@ -70,40 +60,5 @@ def command(
     `geo` extra) read by region: an interrupted one goes on where it stopped. Under torchrun the ranks share the files.
     A file that fails is listed at the end, exit code 1; the others are done.
     """
-    with ranks(device) as world:
-        state = checkpoint.load_net(path, world.device)
-        facts = state["dataset"]
-        recipe = config.parse(state["config"])
-        items = find([*images, *more], split)
-        output = Output.of(dict(facts), out, overlay, (probabilities, polygons, ids))
-        backends.set_tf32(recipe.train.tf32, world.device)
-        net = model.from_checkpoint(state).to(world.device).to(memory_format=torch.channels_last)
-        method = inference(state, world.device, how)
-        named = f"{Path(path).resolve()} step {state['step']} {Path(path).stat().st_mtime_ns}"
-        labeler = Labeler(net, world.device, method, recipe.augment.crop, len(facts["classes"]), named)
-        reader = Reader.of(dict(facts))
-        auto = how.mode in (None, "auto")
-        mine = items[world.rank :: world.world]
-        done = run(mine, labeler, reader, output, auto, quiet=not world.is_main)
-        return _tell(world.gather(done), world, output)
-
-
-def _tell(parts: list[Done], world: Ranks, output: Output) -> int:
-    """Says what was written and what was not; the exit code."""
-    failed = sorted(pair for part in parts for pair in part.failed)
-    if not world.is_main:
-        return 1 if failed else 0
-    if output.polygons == "coco":
-        annotated = {name: found for part in parts for name, found in part.annotations.items()}
-        outlines.write_coco(output.folder / "polygons.json", annotated, list(output.classes))
-    written = [
-        name for name in ("masks", "overlays", "videos", "probabilities", "polygons") if (output.folder / name).is_dir()
-    ]
-    click.echo(
-        f"{count(sum(part.written for part in parts), 'file')} labeled: {output.folder}/{{{', '.join(written)}}}"
-    )
-    if failed:
-        click.echo(f"{count(len(failed), 'file')} failed:", err=True)
-        for _, reason in failed:
-            click.echo(f"  {reason}", err=True)
-    return 1 if failed else 0
+    order = Order(path, [*images, *more], split, out, overlay, (probabilities, polygons, ids), device, how)
+    return import_module("train.predict.labeling").label(order)

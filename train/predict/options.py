@@ -6,15 +6,12 @@ import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
-import torch
 
 from ingest.errors import UserError
-from train import config, model
-from train.checkpoints.state import State
-from train.predict.windows import Inference
 
 _HIGHEST_SCALE = 4.0
 
@@ -64,6 +61,22 @@ class Asked:
     amp: str | None
 
 
+@dataclass(frozen=True)
+class Order:
+    """What `train.predict` is asked to do."""
+
+    path: str
+    """The checkpoint."""
+    images: list[str]
+    split: str | None
+    out: Path
+    overlay: float
+    extras: tuple[bool, str | None, str]
+    """Whether probabilities are written, which form of outlines, which ids."""
+    device: str
+    how: Asked
+
+
 def inference_options(modes: list[str], default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Gives a command --mode, --window, --stride, --scales, --flip and --amp, bundled into its argument `how`."""
     whole = " auto: whole, but windows for images too large for that." if "auto" in modes else ""
@@ -105,22 +118,3 @@ def inference_options(modes: list[str], default: str) -> Callable[[Callable[...,
         return bundled
 
     return decorate
-
-
-def inference(state: State, device: torch.device, asked: Asked) -> Inference:
-    """What is asked for, and otherwise what the checkpoint was trained with. UserError where the two disagree."""
-    recipe = config.parse(state["config"])
-    window = asked.window
-    if asked.mode == "whole" and (window or asked.stride):
-        raise UserError("--mode whole takes no --window and no --stride: leave them out, or use --mode sliding")
-    if asked.mode == "sliding" or window or asked.stride:
-        window = window or recipe.augment.crop
-    return Inference(
-        asked.amp or model.scoring_amp(recipe.train.amp, device),
-        recipe.data.val_size,
-        recipe.data.val_side,
-        window,
-        asked.stride,
-        asked.scales,
-        asked.flip,
-    )

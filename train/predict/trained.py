@@ -16,7 +16,8 @@ from train.checkpoints import checkpoint
 from train.checkpoints.state import State
 from train.distributed import chosen_device
 from train.predict import scene
-from train.predict.options import Asked, inference
+from train.predict.method import inference
+from train.predict.options import Asked
 from train.predict.raw import Reader
 from train.predict.scene import Labeler
 

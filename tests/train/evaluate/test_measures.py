@@ -1,4 +1,4 @@
-"""Boundary scores, intervals, calibration and findings against their definitions, and at any world size."""
+"""Boundary scores, intervals, calibration and findings against their definitions, and on any number of ranks."""
 
 from __future__ import annotations
 
@@ -156,8 +156,8 @@ def test_suspects_are_the_largest_areas_where_the_net_is_sure() -> None:
 
 def measured(rank: int, ranks: int, order: list[list[int]]) -> dict[str, Any]:
     """All measures of twelve scenes, in batches dealt to the ranks."""
-    world = Ranks(rank, ranks, rank, ranks, torch.device("cpu"))
-    keepers: Any = (PerImage(5), Calibration(world.device), Boundary(5, Width(2)), Findings())
+    place = Ranks(rank, ranks, rank, ranks, torch.device("cpu"))
+    keepers: Any = (PerImage(5), Calibration(place.device), Boundary(5, Width(2)), Findings())
     for number, seeds in enumerate(order):
         if number % ranks == rank:
             for keeper in keepers:
@@ -167,11 +167,11 @@ def measured(rank: int, ranks: int, order: list[list[int]]) -> dict[str, Any]:
                 keeper.look(batch, torch.cat([part[1] for part in parts]), torch.cat([part[2] for part in parts]))
     per_image, calibration, boundary, findings = keepers
     found = {
-        "intervals": per_image.intervals(world, "union"),
-        "calibration": calibration.result(world),
-        "boundary": boundary.result(world),
-        "suspects": [area.order for area in findings.suspects(world)],
-        "pairs": {str(pair): area.order for pair, area in findings.pairs(world).items()},
+        "intervals": per_image.intervals(place, "union"),
+        "calibration": calibration.result(place),
+        "boundary": boundary.result(place),
+        "suspects": [area.order for area in findings.suspects(place)],
+        "pairs": {str(pair): area.order for pair, area in findings.pairs(place).items()},
     }
     return {name: repr(value) for name, value in found.items()}
 
