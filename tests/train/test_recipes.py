@@ -1,4 +1,4 @@
-"""Shipped recipes: each says what it is, and each trains two steps on its dataset's twin."""
+"""Shipped recipes: each says what it is, and each trains two steps on its dataset's synthetic stand-in."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 
 import nets
@@ -20,9 +21,10 @@ QUICK = {"camvid_enet", "cityscapes_enet", "scenes_pspnet"}  # the others dry-ru
 
 @pytest.mark.parametrize("name", config.shipped())
 def test_a_recipe_is_what_its_name_says(name: str) -> None:
-    dataset, net = name.split("_")
+    dataset, net, *encoder = name.split("_")
     recipe = config.load(name)
     assert recipe.name == name and recipe.net.name == net
+    assert not encoder or str(recipe.net.backbone).startswith(encoder[0])
     assert dry_run.find_twin(recipe, None if not Path(recipe.data.path).exists() else dataset).name == dataset
     lines = (config.RECIPES / f"{name}.yaml").read_text().splitlines()
     assert any(f"python -m train --cfg {name}" in line for line in lines[:8]), "its command stands at the top"
@@ -33,7 +35,7 @@ def test_a_recipe_is_what_its_name_says(name: str) -> None:
 def test_every_dataset_and_every_net_has_its_recipes() -> None:
     found: dict[str, set[str]] = defaultdict(set)
     for name in config.shipped():
-        dataset, net = name.split("_")
+        dataset, net, *_ = name.split("_")
         found[dataset].add(net)
     assert set(found) == set(DATASETS)
     for dataset, its_nets in found.items():
@@ -45,8 +47,20 @@ def test_small_data_starts_from_scratch_and_large_from_imagenet() -> None:
     for name in config.shipped():
         recipe = config.load(name)
         can = recipe.net.name not in ("enet",) and not (recipe.net.name == "unet" and recipe.net.backbone is None)
-        expected = can and not name.startswith(("camvid", "scenes"))
-        assert recipe.net.pretrained == expected, name
+        small = name.startswith(("camvid", "scenes")) and name.count("_") == 1  # a third word names a pretrained encoder
+        assert recipe.net.pretrained == (can and not small), name
+
+
+def test_encoders_are_named_with_the_tag_of_their_weights() -> None:
+    """timm's default weights of a name move; a recipe's must not."""
+    for name in config.shipped():
+        backbone = config.load(name).net.backbone
+        assert backbone is None or backbone in timm.list_pretrained(backbone), name
+
+
+def test_every_dataset_has_a_recent_encoder() -> None:
+    convnext = {name.split("_")[0] for name in config.shipped() if "convnext" in str(config.load(name).net.backbone)}
+    assert convnext == set(DATASETS) - {"scenes"}
 
 
 @pytest.fixture(scope="module")
