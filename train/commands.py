@@ -8,19 +8,23 @@ import click
 
 from ingest.errors import UserError
 from ingest.shards import manifest
-from train import config, length
+from train import config, length, published
 from train.config import Recipe
 from train.optim import schedules
 
 
 @click.command(short_help="The shipped recipes.")
-def recipes() -> None:
+@click.option("--published", "compare", is_flag=True, help="Each beside the published one it stands for, as Markdown.")
+def recipes(compare: bool) -> None:
     """List the shipped recipes: dataset folder, net, crop, batch a GPU, length.
 
     \b
     python -m train --cfg NAME --dry-run          does it run here?
     python -m train --cfg NAME --print-config     every key
     """
+    if compare:
+        click.echo(published.markdown(), nl=False)
+        return
     loaded = [config.load(name) for name in config.shipped()]
     rows = [("recipe", "data.path", "net", "crop", "batch", "length"), *map(_row, loaded)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

@@ -90,9 +90,9 @@ def test_a_schedule_is_shown_and_drawn(tmp_path: Path) -> None:
     result = train("schedule", "--cfg", "voc_pspnet", "--plot", str(picture))
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
-    assert lines[0] == "voc_pspnet: poly, base learning rate 0.01, 30000 steps"
+    assert lines[0] == "voc_pspnet: poly, base learning rate 0.01, 40000 steps"
     assert lines[1].split() == ["step", "lr"] and lines[2].split() == ["0", "0.01"]
-    assert lines[-2].split()[0] == "29999" and lines[-1] == str(picture)
+    assert lines[-2].split()[0] == "39999" and lines[-1] == str(picture)
     with Image.open(picture) as image:
         assert image.size == (900, 300)
 

@@ -47,7 +47,9 @@ def test_small_data_starts_from_scratch_and_large_from_imagenet() -> None:
     for name in config.shipped():
         recipe = config.load(name)
         can = recipe.net.name not in ("enet",) and not (recipe.net.name == "unet" and recipe.net.backbone is None)
-        small = name.startswith(("camvid", "scenes")) and name.count("_") == 1  # a third word names a pretrained encoder
+        small = (
+            name.startswith(("camvid", "scenes")) and name.count("_") == 1
+        )  # a third word names a pretrained encoder
         assert recipe.net.pretrained == (can and not small), name
 
 
