@@ -1,10 +1,10 @@
-"""A trained net as one file that needs no segrail: ONNX, torch.export's .pt2, or TorchScript's .ts.
+"""A trained net as one file that needs no segrail: ONNX, or torch.export's .pt2.
 
-python -m train.export --checkpoint saved/x/y/checkpoints/best.pt --out model.onnx --check
+What goes in are plain images, uint8 [N, C, H, W] in RGB, of any batch, height and width, normalized inside. What comes
+out are logits, float32 [N, K, H, W] at the images' size, or with `argmax` the class ids themselves, uint8 [N, H, W].
 
-What goes in are plain images, uint8 [N, C, H, W] in RGB, normalised inside; what comes out are logits, float32
-[N, K, H, W] at the images' size: argmax over K gives class ids. ONNX and .pt2 take any batch, height and width;
-TorchScript is traced, and takes the one height and width that it is traced with.
+TorchScript is not offered: torch has deprecated it, `torch.jit.trace` fixes one image size, and each place that ran it
+runs one of the other two.
 """
 
 from __future__ import annotations
@@ -22,42 +22,60 @@ import torch
 from torch import Tensor, nn
 
 from ingest.errors import UserError, nearest
+from ingest.shards import atomic
 
-FORMATS = (".onnx", ".pt2", ".ts")
-INPUT, OUTPUT = "images", "logits"
+FORMATS = (".onnx", ".pt2")
+INPUT = "images"
 
 
-def export(net: nn.Module, path: Path, facts: Mapping[str, Any], size: tuple[int, int] = (512, 512)) -> None:
-    """Writes `net` (uint8 images [N,C,H,W] -> logits, in eval mode on the CPU) to path; its ending is the format.
+class Shipped(nn.Module):
+    """The net as it is exported: logits in float32, or class ids."""
 
-    facts: `checkpoints.state.DatasetFacts`, kept in the file as JSON (ONNX: metadata_props; .pt2, .ts: the extra file
-    facts.json). size: height and width of the example it is traced with. UserError for another ending, or where the
-    exporter is not installed.
+    def __init__(self, net: nn.Module, argmax: bool = False, half: bool = False) -> None:
+        """half: weights and arithmetic in float16; the net itself is changed."""
+        super().__init__()
+        self.net, self.argmax = net.half() if half else net, argmax
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 [N,C,H,W] -> float32 [N,K,H,W], or uint8 [N,H,W]."""
+        logits = self.net(images)
+        return logits.argmax(dim=1).to(torch.uint8) if self.argmax else logits.float()
+
+    @property
+    def output(self) -> str:
+        """The name of what comes out."""
+        return "classes" if self.argmax else "logits"
+
+
+def export(net: Shipped, path: Path, facts: Mapping[str, Any], example: Tensor) -> None:
+    """Writes the net, on the CPU, to path; its ending is the format.
+
+    facts: what is kept in the file, as JSON (ONNX: metadata_props; .pt2: the extra file facts.json). example: images
+    uint8 [N,C,H,W] that it is traced with. UserError for another ending, or where the exporter is not installed.
     """
-    if path.suffix not in FORMATS:
-        raise UserError(f"--out {path}: the ending says the format{nearest(path.suffix, FORMATS)}")
-    # A batch of 2: torch.export takes a 1 in the example for a constant.
-    example = photos(facts["channels"], size, batch=2)
+    check_ending(path)
+    if len(example) == 1:  # torch.export takes a 1 in the example for a constant
+        example = torch.cat([example, example])
     dynamic = torch.export.Dim.DYNAMIC
     shapes = ({0: dynamic, 2: dynamic, 3: dynamic},)
-    written = json.dumps(_plain(facts))
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    try:
-        with torch.no_grad(), _quiet():
-            if path.suffix == ".onnx":
-                _onnx(net, example, facts, partial)
-            elif path.suffix == ".pt2":
-                program = torch.export.export(net, (example,), dynamic_shapes=shapes)
-                torch.export.save(program, partial, extra_files={"facts.json": written})
-            else:
-                traced = torch.jit.trace(net, example[:1], check_trace=False)
-                traced.save(str(partial), _extra_files={"facts.json": written})
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with atomic.replacing(path) as partial, torch.no_grad(), quiet():
+        if path.suffix == ".onnx":
+            _onnx(net, example, facts, partial)
+        else:
+            program = torch.export.export(net, (example,), dynamic_shapes=shapes)
+            torch.export.save(program, partial, extra_files={"facts.json": json.dumps(dict(facts))})
 
 
-def _onnx(net: nn.Module, example: Tensor, facts: Mapping[str, Any], path: Path) -> None:
+def check_ending(path: Path) -> None:
+    """UserError where the ending is of no format."""
+    if path.suffix == ".ts":
+        raise UserError(f"--out {path}: TorchScript is deprecated in torch: use .onnx or .pt2, which take any size")
+    if path.suffix not in FORMATS:
+        raise UserError(f"--out {path}: the ending says the format{nearest(path.suffix, FORMATS)}")
+
+
+def _onnx(net: Shipped, example: Tensor, facts: Mapping[str, Any], path: Path) -> None:
     try:
         import_module("onnxscript")  # torch's exporter needs it
     except ImportError as error:
@@ -68,15 +86,17 @@ def _onnx(net: nn.Module, example: Tensor, facts: Mapping[str, Any], path: Path)
         dynamo=True,
         dynamic_shapes=({0: "batch", 2: "height", 3: "width"},),
         input_names=[INPUT],
-        output_names=[OUTPUT],
+        output_names=[net.output],
         verbose=False,
     )
     assert program is not None
-    metadata = program.model.metadata_props
-    metadata.update(
-        {key: value if isinstance(value, str) else json.dumps(value) for key, value in _plain(facts).items()}
-    )
+    program.model.metadata_props.update(as_text(facts))
     program.save(path, external_data=False)
+
+
+def as_text(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Facts as ONNX's metadata: names to texts, which are JSON but for those that are texts."""
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
 
 
 def reader(path: Path) -> Callable[[Tensor], Tensor]:
@@ -85,30 +105,16 @@ def reader(path: Path) -> Callable[[Tensor], Tensor]:
         try:
             onnxruntime = import_module("onnxruntime")
         except ImportError as error:
-            raise UserError("--check of an ONNX file needs onnxruntime: pip install onnxruntime") from error
+            raise UserError("an ONNX file is checked by onnxruntime: pip install onnxruntime, or --no-check") from error
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         return lambda images: torch.from_numpy(session.run(None, {INPUT: images.contiguous().numpy()})[0])
-    if path.suffix == ".pt2":
-        return torch.export.load(path).module()
-    return torch.jit.load(str(path))
-
-
-def photos(channels: int, size: tuple[int, int], batch: int = 1) -> Tensor:
-    """Smooth noise, uint8 [batch, channels, height, width]."""
-    generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(batch, channels, 8, 8, generator=generator)
-    return (nn.functional.interpolate(coarse, size=size, mode="bicubic").clamp(0, 1) * 255).to(torch.uint8)
-
-
-def _plain(facts: Mapping[str, Any]) -> dict[str, Any]:
-    keys = ("name", "classes", "palette", "channels", "ignore")
-    return {**{key: facts[key] for key in keys}, "input": "uint8 RGB 0..255, NCHW", "output": "logits, NCHW"}
+    return torch.export.load(path).module()
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """The exporters warn of their own insides, which nobody here can change."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export")]
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export", "")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

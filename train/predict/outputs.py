@@ -78,7 +78,7 @@ def write(found: Predicted, output: Output) -> list[dict[str, Any]]:
     path = _at(output.folder / "masks", found.name, suffix)
     values, colors = _values(output)
     if found.place:
-        _geotiff(path, values[found.mask], colors, found.place)
+        _geotiff(path, found.mask, (values, colors), found.place)
     else:
         save_mask(path, values[found.mask], colors)
     if found.image is not None and output.overlays and found.mask.size <= _MOST_OVERLAY:
@@ -124,17 +124,18 @@ def _values(output: Output) -> tuple[Array, Array]:
     return values, colors
 
 
-def _geotiff(path: Path, values: Array, colors: Array, place: tiff.Place) -> None:
+def _geotiff(path: Path, mask: Array, tables: tuple[Array, Array], place: tiff.Place) -> None:
     """Tiled and deflated, with its place on the map, a color table, and 255 for no data."""
     import rasterio
     from rasterio.transform import Affine
 
+    values, colors = tables
     profile = {
         "driver": "GTiff",
         "dtype": "uint8",
         "count": 1,
-        "height": values.shape[0],
-        "width": values.shape[1],
+        "height": mask.shape[0],
+        "width": mask.shape[1],
         "crs": place.crs,
         "transform": Affine(*place.transform),
         "nodata": IGNORE,
@@ -145,9 +146,9 @@ def _geotiff(path: Path, values: Array, colors: Array, place: tiff.Place) -> Non
         "bigtiff": "IF_SAFER",
     }
     with atomic.replacing(path) as partial, rasterio.open(partial, "w", **profile) as file:
-        for row in range(0, values.shape[0], 512):
-            rows = values[row : row + 512]
-            file.write(rows, 1, window=rasterio.windows.Window(0, row, values.shape[1], len(rows)))
+        for row in range(0, mask.shape[0], 512):
+            rows = values[mask[row : row + 512]]
+            file.write(rows, 1, window=rasterio.windows.Window(0, row, mask.shape[1], len(rows)))
         file.write_colormap(1, {value: (*map(int, color), 255) for value, color in enumerate(colors)})
 
 

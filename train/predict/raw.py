@@ -21,6 +21,7 @@ from ingest.pixels.recipe import PixelRecipe
 Array = NDArray[np.uint8]
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 _ORIENTATION = 0x0112  # EXIF tag
+_CACHE_MB = 128  # of decoded tiles: some rows of a wide scene
 
 
 @dataclass(frozen=True)
@@ -168,12 +169,13 @@ def opened(path: Path, reader: Reader, facts: tiff.Facts) -> Iterator[Raster]:
     """A TIFF, to be read by region. UserError names the file."""
     import rasterio
 
-    try:
-        held = rasterio.open(path, driver="GTiff")
-    except rasterio.errors.RasterioError as error:
-        raise UserError(f"{path} is no readable TIFF ({error}): fetch the file again") from error
-    with held:
-        yield Raster(path, facts, reader.recipe or PixelRecipe(), held)
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE_MB):  # else a twentieth of the machine's memory
+        try:
+            held = rasterio.open(path, driver="GTiff")
+        except rasterio.errors.RasterioError as error:
+            raise UserError(f"{path} is no readable TIFF ({error}): fetch the file again") from error
+        with held:
+            yield Raster(path, facts, reader.recipe or PixelRecipe(), held)
 
 
 def _bytes(path: Path) -> bytes:
