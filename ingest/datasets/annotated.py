@@ -73,44 +73,6 @@ def mask_colors(tree: Tree, spec: LabelSpec) -> dict[Color, int]:
 
 
 @dataclass
-class Survey:
-    """What annotation files hold, for whoever has to write a spec for them."""
-
-    categories: dict[str, int] = field(default_factory=dict)  # name, in the form's own order -> objects
-    colors: dict[str, Color] = field(default_factory=dict)  # that the tool shows categories in
-    images: int = 0
-    empty: int = 0  # images without an object
-    without_area: int = 0  # objects that are boxes, points or lines
-    broken: list[Skipped] = field(default_factory=list)
-
-
-def survey(tree: Tree, form: Form, files: Sequence[Source], attribute: str | None = None) -> Survey:
-    """Reads all annotations of a form once. UserError where a file for many images is broken, or leaves a choice."""
-    found = Survey()
-    declared = form.categories(tree, () if form.numbered else files) if form.categories else {}
-    found.categories = dict.fromkeys(declared, 0)
-    found.colors = {name: color for name, color in declared.items() if color is not None}
-    names = list(declared)
-    for source in files:
-        for record in records(form, source, attribute):
-            name = f"{source.name}: {record.image}" if form.split else source.name
-            try:
-                drawing = form.parse(record.data if form.split else source.read(), name)
-            except UserError as error:
-                found.broken.append(Skipped(name, str(error)))
-                continue
-            found.images += 1
-            found.empty += not drawing.shapes
-            found.without_area += sum(bool(shape.missing) for shape in drawing.shapes)
-            for shape in drawing.shapes:
-                category = shape.category
-                if form.numbered and category.isdecimal() and int(category) < len(names):
-                    category = names[int(category)]
-                found.categories[category] = found.categories.get(category, 0) + 1
-    return found
-
-
-@dataclass
 class Paired:
     """A split's images with their labels."""
 
@@ -125,7 +87,7 @@ def pair(tree: Tree, images: Iterable[str], spec: LabelSpec, files: str | None, 
     record, are a UserError, or listed under `skip_bad`.
     """
     chosen = list(images)
-    spec = by_number(tree, spec) if spec.form.numbered else spec
+    spec = _by_number(tree, spec)
     labels, paired = _labels(tree, chosen, spec, files, skip_bad)
     for image in chosen:
         label = labels.get(image)
@@ -149,21 +111,17 @@ def pair(tree: Tree, images: Iterable[str], spec: LabelSpec, files: str | None, 
     return paired
 
 
-def by_number(tree: Tree, spec: LabelSpec) -> LabelSpec:
+def _by_number(tree: Tree, spec: LabelSpec) -> LabelSpec:
     """The same for a form whose categories are numbers, by the names that a file (or the spec) gives them."""
-    names = spec.names
+    form, names = spec.form, spec.names
+    if form.names_in is None or form.categories is None:
+        return spec
+    if isinstance(names, str) and names and names not in tree:
+        raise UserError(f"{spec.path}: labels: names: no file {names!r} below {tree.root}")
     if isinstance(names, str):
-        if names and names not in tree:
-            raise UserError(f"{spec.path}: labels: names: no file {names!r} below {tree.root}")
-        names = category_names(tree, spec.form, names)
+        names = tuple(form.names_in(tree.source(names)) if names else form.categories(tree, ()))
     called = {str(number): name for number, name in enumerate(names)}
     return dataclasses.replace(spec, rules=dataclasses.replace(spec.rules, called=called))
-
-
-def category_names(tree: Tree, form: Form, file: str = "", sources: Sequence[Source] = ()) -> tuple[str, ...]:
-    """The categories' names as the form's own files list them; () where they do not. `file`: where to look."""
-    found = form.categories(tree, [tree.source(file)] if file else sources) if form.categories else {}
-    return tuple(found)
 
 
 def _labels(

@@ -68,7 +68,7 @@ class Form:
     categories: Callable[[Tree, Sequence[Source]], dict[str, Color | None]] | None = None
     smaller_on_top: bool = False  # else: later shapes on earlier ones, as the tool draws them
     upright: bool = True  # the tool shows pictures as their EXIF tag says, and its coordinates are of that view
-    numbered: bool = False  # categories are numbers that stand for names in a file beside
+    names_in: Callable[[Source], list[str]] | None = None  # categories are numbers: the names that a file gives them
     masks: bool = False  # the file names the colors of masks, which the splits' `labels` find
     blank: bool = False  # an image without a file of its own shows background only
 

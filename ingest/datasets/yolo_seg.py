@@ -48,16 +48,7 @@ def parse(data: bytes, name: str) -> Drawing:
 
 
 def categories(tree: Tree, files: Sequence[Source]) -> dict[str, Color | None]:
-    """The names, by number, from the `names` of a YAML file or from a list of names: from `files` where they are given.
-
-    UserError where there is none.
-    """
-    for source in files:
-        text = source.read().decode("utf-8", "replace")
-        yaml_file = source.name.lower().endswith((".yaml", ".yml"))
-        if found := from_yaml(text, source.name) if yaml_file else _lines(text):
-            return dict.fromkeys(found)
-        raise UserError(f"{source.name} lists no names: a data.yaml has `names`, a .txt file one a line")
+    """The names, by number, of the first YAML file with `names`, or of a list of names. UserError where none is."""
     for name in sorted(tree.names, key=lambda name: (name.count("/"), name)):
         if name.lower().endswith((".yaml", ".yml")) and (found := from_yaml(tree.text(name), name)):
             return dict.fromkeys(found)
@@ -69,6 +60,16 @@ def categories(tree: Tree, files: Sequence[Source]) -> dict[str, Color | None]:
         f"{tree.root} has no data.yaml with `names`, nor {', '.join(_NAMES)}: give `names: [first, second, ...]` "
         "under `labels` in the spec"
     )
+
+
+def names_in(source: Source) -> list[str]:
+    """The names, by number, of a data.yaml or of a file with one a line. UserError where it has none."""
+    text = source.read().decode("utf-8", "replace")
+    yaml_file = source.name.lower().endswith((".yaml", ".yml"))
+    found = from_yaml(text, source.name) if yaml_file else _lines(text)
+    if not found:
+        raise UserError(f"{source.name} lists no names: a data.yaml has `names`, a .txt file one a line")
+    return found
 
 
 def _lines(text: str) -> list[str]:
@@ -89,4 +90,6 @@ def from_yaml(text: str, name: str) -> list[str]:
     return [str(one) for one in names] if isinstance(names, list) else []
 
 
-FORM = Form("yolo", _TITLE, looks_like, parse, categories=categories, smaller_on_top=True, numbered=True, blank=True)
+FORM = Form(
+    "yolo", _TITLE, looks_like, parse, categories=categories, smaller_on_top=True, names_in=names_in, blank=True
+)

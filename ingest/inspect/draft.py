@@ -40,7 +40,9 @@ def draft(tree: Tree) -> Draft:
         made = _of_masks(tree, name, pairs)
     else:
         assert shapes is not None
-        made = _of_shapes(tree, name, pairs, shapes)
+        # gray photographs, such as X-rays, look like masks: without any pictures they are the images
+        images = pairs or [Paired(one, one.glob(False), None, None) for one in found]
+        made = _of_shapes(tree, name, images, shapes)
     if masked and shapes is not None:
         made.doubts.append(
             f"there are annotation files, too ({len(shapes.files)} of {shapes.form.title}): masks are taken; for those "

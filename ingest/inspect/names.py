@@ -1,4 +1,4 @@
-"""Class names that lie beside the data: class_dict.csv, labelmap.txt, classes.txt, label_names.json..."""
+"""Class names that lie beside the data: class_dict.csv, labelmap.txt, names.json, label_list.mat..."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ingest.datasets import forms
 from ingest.errors import UserError
 from ingest.pixels.labels import Color
+from ingest.pixels.matfile import cells_of_text
 from ingest.sources.trees import Tree
 
 _FILES = re.compile(r"(?:.*[_\-.])?(?:class(?:es)?|labels?|codes|names|categories|obj)(?:[_\-.].*)?", re.I)
@@ -33,7 +34,7 @@ def find(tree: Tree) -> list[Names]:
     found = []
     for name in tree.names:
         stem, ext = os.path.splitext(os.path.basename(name))
-        if ext.lower() not in (".csv", ".txt", ".names", ".json") or not _FILES.fullmatch(stem):
+        if ext.lower() not in (".csv", ".txt", ".names", ".json", ".mat") or not _FILES.fullmatch(stem):
             continue
         try:
             source = tree.source(name)
@@ -46,6 +47,9 @@ def find(tree: Tree) -> list[Names]:
 
 
 def _read(tree: Tree, name: str, ext: str) -> Names | None:
+    if ext == ".mat":
+        cells = cells_of_text(tree.source(name).read(), name)
+        return Names(name, cells) if cells else None
     text = tree.source(name).read().decode("utf-8-sig")
     if ext == ".json":
         return _json(name, text)

@@ -56,3 +56,17 @@ def strings(variables: dict[str, Any], key: str, name: str) -> list[str]:
     if key not in variables:
         raise UserError(f"{name} has no {key!r}: it is no annotation of COCO-Stuff 10k")
     return [str(value) for value in np.atleast_1d(variables[key])]
+
+
+def cells_of_text(data: bytes, name: str) -> list[str]:
+    """The file's only cell array of strings, such as a list of class names; empty where there is none, or several."""
+    cells = [
+        [str(one) for one in value]
+        for key, value in read_mat(data, name).items()
+        if not key.startswith("_")
+        and isinstance(value, np.ndarray)
+        and value.ndim == 1
+        and value.dtype.kind in "OU"
+        and all(isinstance(one, str) for one in value)
+    ]
+    return cells[0] if len(cells) == 1 else []

@@ -1,8 +1,8 @@
 """Shapes in, masks out: what annotation tools write (outlines, holes, bitmaps), drawn as train ids by cv2.fillPoly.
 
-Coordinates are (x, y) in pixels from the image's corner, as annotation tools have them: (10.7, 3.2) lies in the pixel of
-column 10 and row 3. A corner of a shape is the pixel in which it lies, and a shape includes its outline, as the tools'
-own exports have it. A hole's outline belongs to the hole.
+Coordinates are (x, y) in pixels from the image's corner, as annotation tools have them: (10.7, 3.2) lies in the pixel
+of column 10 and row 3. A corner of a shape is the pixel in which it lies, and a shape includes its outline, as in the
+tools' own exports. A hole's outline belongs to the hole.
 """
 
 from __future__ import annotations

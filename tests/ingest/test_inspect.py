@@ -266,3 +266,29 @@ def test_what_cannot_be_concluded_is_told(tmp_path: Path, ingest, what: str) -> 
     result = ingest("folder", tmp_path / "raw", "--out", tmp_path / "out", "--yes")
     assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
     assert not (tmp_path / "out.yaml").exists()
+
+
+def test_gray_photographs_with_annotation_files(tmp_path: Path) -> None:
+    """X-rays look like masks; there are no other images."""
+    for stem in ("a", "b", "c", "d"):
+        save(picture(ord(stem)).convert("L"), tmp_path / f"images/{stem}.png")
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        (tmp_path / f"labels/{stem}.txt").write_text("1 0.1 0.1 0.9 0.1 0.9 0.8\n")
+    (tmp_path / "data.yaml").write_text("names: [gum, tooth]\n")
+    made, labels = concluded(tmp_path)
+    assert made.meaning.classes == ["background", "gum", "tooth"]
+    assert all(set(np.unique(one)) == {0, 2} for split in labels.values() for one in split)
+
+
+def test_class_names_in_a_mat_file(tmp_path: Path) -> None:
+    import scipy.io
+
+    for number in range(4):
+        save(picture(number), tmp_path / f"photos/{number}.jpg")
+        (tmp_path / "truth").mkdir(exist_ok=True)
+        scipy.io.savemat(tmp_path / f"truth/{number}.mat", {"groundtruth": mask(number)})
+    names = np.array(["null", "no", "7"], dtype=object)
+    scipy.io.savemat(tmp_path / "label_list.mat", {"label_list": names})
+    made, labels = concluded(tmp_path)
+    assert made.meaning.classes == ["null", "no", "7"]
+    assert sum(len(split) for split in labels.values()) == 4

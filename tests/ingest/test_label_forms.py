@@ -49,14 +49,12 @@ def test_every_file_is_recognized_as_its_own_form(tmp_path: Path, export: str) -
         assert forms.recognise(source.name, head) is spec.shapes.form
 
 
-@pytest.mark.parametrize("export", EXPORTS)
-def test_a_survey_finds_categories_and_counts(tmp_path: Path, export: str) -> None:
+@pytest.mark.parametrize("export", ["cvat", "supervisely", "yolo", "coco"])
+def test_declared_categories(tmp_path: Path, export: str) -> None:
     raw = tmp_path / "raw"
     write_images(raw)
     spec = folder.load_spec(str(spec_file(raw, EXPORTS[export](raw))))
     tree = Tree(raw)
-    found = annotated.survey(tree, spec.shapes.form, annotated.sources(tree, spec.shapes, spec.shapes.files))
-    assert {"car", "tree", "dog"} <= set(found.categories)
-    assert all(found.categories[name] for name in ("car", "tree", "dog"))
-    assert found.images == (2 if export == "yolo" else 3) and not found.broken and not found.without_area
-    assert export not in ("cvat", "supervisely") or found.colors["car"] == (0x20, int(export == "cvat"), 0x40)
+    found = spec.shapes.form.categories(tree, annotated.sources(tree, spec.shapes, spec.shapes.files))
+    assert set(found) - {"background"} == {"car", "tree", "dog"}
+    assert found["car"] == {"cvat": (0x20, 1, 0x40), "supervisely": (0x20, 0, 0x40)}.get(export)
