@@ -170,7 +170,7 @@ def test_each_net_can_be_built(arch: str) -> None:
         ({"type": "SegNet", "args": {"pretrained": False}}, {"pretrained": True}),
         ({"type": "SegResNet"}, {"name": "segnet", "backbone": "resnet50.tv_in1k"}),
         ({"type": "ENet"}, {"backbone": None, "pretrained": False}),
-        ({"type": "FCN8", "args": {"pretrained": True, "freeze_bn": True}}, {"pretrained": True, "freeze_bn": True}),
+        ({"type": "FCN8", "args": {"pretrained": True, "freeze_bn": True}}, {"pretrained": True, "freeze_bn": "all"}),
         ({"type": "SegNet", "args": {"freeze_backbone": True}}, {"freeze_backbone": True}),
     ],
 )

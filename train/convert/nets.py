@@ -110,7 +110,8 @@ ARCHITECTURES: dict[str, Arch] = {
         fixed=(
             _NAME_ERROR,
             "an ASPP (1x1, rates 6, 12, 18, 24, 36 and pooled) and a DeepLabV3+ decoder with skips at stride 4 stand "
-            "before its upsampling, which goes x2 and x4; here the features are upsampled x8 at once, as in the paper",
+            "before its upsampling, which goes x2 and x4; here the authors' four rates (6, 12, 18, 24) are summed and "
+            "upsampled x8 at once",
             _CORNERS,
         ),
     ),
@@ -247,7 +248,7 @@ def _options(source: Source, draft: Draft, net_name: str) -> dict[str, Any]:
 
 def _frozen(source: Source, draft: Draft, name: str, arch: Arch) -> None:
     if source.take("arch.args.freeze_bn", bool, False):
-        draft.set("net.freeze_bn", True, "arch.args.freeze_bn")
+        draft.set("net.freeze_bn", "all", "arch.args.freeze_bn")
         draft.note("arch.args.freeze_bn", True, "here scale and shift are frozen too, not only the statistics")
     if not source.take("arch.args.freeze_backbone", bool, False):
         return

@@ -108,8 +108,7 @@ class SegmentationLoss(nn.Module):
                 targets,
                 class_weights=self.weights,
                 label_smoothing=config.label_smoothing,
-                ohem_fraction=config.ohem_fraction,
-                ohem_threshold=config.ohem_threshold,
+                ohem=(config.ohem_fraction, config.ohem_threshold),
                 across_ranks=self.training,
             )
         if term == "focal":

@@ -46,13 +46,13 @@ def cross_entropy(
     *,
     class_weights: Tensor | None = None,
     label_smoothing: float = 0.0,
-    ohem_fraction: float | None = None,
-    ohem_threshold: float | None = None,
+    ohem: tuple[float | None, float | None] = (None, None),
     across_ranks: bool = False,
 ) -> Tensor:
     """log_probs [N,K,H,W], targets [N,H,W] int64 -> scalar: sum of w_y l / sum of w_y over the pixels that count.
 
-    Weights and smoothing as `torch.nn.functional.cross_entropy` defines them. OHEM ranks pixels by -log p_y alone,
+    Weights and smoothing as `torch.nn.functional.cross_entropy` defines them. ohem: fraction and threshold of
+    `hardest`, None: all pixels. OHEM ranks pixels by -log p_y alone,
     within each rank's own batch (a global order would need all pixels on every rank); the mean is over the pixels
     picked on all ranks.
 
@@ -67,8 +67,8 @@ def cross_entropy(
         spread = log_probs if class_weights is None else log_probs * class_weights.view(1, -1, 1, 1)
         smooth = spread.sum(dim=1) * (-label_smoothing / log_probs.shape[1])
         loss = (1 - label_smoothing) * loss + smooth * valid
-    if ohem_fraction is not None or ohem_threshold is not None:
-        hard = hardest(nll.detach(), valid, ohem_fraction, ohem_threshold)
+    if ohem != (None, None):
+        hard = hardest(nll.detach(), valid, *ohem)
         loss, weights = loss * hard, weights * hard
     return _mean(loss, weights, across_ranks)
 

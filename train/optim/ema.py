@@ -33,7 +33,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, net: nn.Module) -> None:
-        """Call after each optimiser step. A few kernels for all parameters together; waits for no device."""
+        """Call after each optimizer step. A few kernels for all parameters together; waits for no device."""
         if self._lent:
             raise RuntimeError("the net holds the averaged weights now: update it outside of `averaged`")
         torch._foreach_lerp_(list(self._average.values()), self._live(net), 1 - decay_at(self.decay, self.steps))
