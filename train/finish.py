@@ -12,7 +12,7 @@ from ingest.shards import atomic
 from train.distributed import Ranks
 from train.evaluate.evaluation import Evaluation
 from train.evaluate.extremes import Extremes
-from train.evaluate.told import as_json
+from train.evaluate.tables import as_json
 from train.log.tracking import Tracker
 from train.report import build as report
 

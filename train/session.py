@@ -16,7 +16,7 @@ from train.checkpoints import checkpoint, claim
 from train.checkpoints.resume import threads_note
 from train.config import Recipe
 from train.distributed import joined
-from train.evaluate.told import table
+from train.evaluate.tables import table
 from train.log.summary import Summary
 from train.loop import Run
 from train.losses import class_weights

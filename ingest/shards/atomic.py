@@ -77,6 +77,21 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             _sync(target.parent)
 
 
+def replace_folder(folder: str | os.PathLike[str], files: dict[str, bytes]) -> None:
+    """A folder of exactly these files; the one before it goes only when the new one is whole."""
+    target = Path(folder)
+    partial = target.with_name(f"{target.name}.{os.getpid()}-{next(_count)}{SUFFIX}")
+    try:
+        partial.mkdir(parents=True)
+        for name, content in files.items():
+            (partial / name).write_bytes(content)
+            _sync(partial / name)
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(partial, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def sweep(folder: str | os.PathLike[str]) -> None:
     """Removes what killed writers left in a folder: `*.partial`. Only for a folder that no one else writes to."""
     for left in Path(folder).glob(f"*{SUFFIX}"):

@@ -23,7 +23,7 @@ from tests.conftest import ROOT
 from tests.shard_folder import smooth_scene
 from train.distributed import Ranks
 from train.evaluate import evaluation as evaluate
-from train.evaluate import extremes, told
+from train.evaluate import extremes, tables
 from train.evaluate.metrics import ConfusionMatrix
 from train.log.tracking import Tracker
 from train.report import build as report
@@ -73,7 +73,7 @@ def finished(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         matrix.update(guesses, labels)
         keeper.look(Batch(pictures, labels, [f"val-{number}"]), guesses)
     found = evaluate.Evaluation(matrix.result(), 5, 1.0)
-    facts = {"step": 100, "split": "val"} | told.as_json(found, shards.manifest.classes)
+    facts = {"step": 100, "split": "val"} | tables.as_json(found, shards.manifest.classes)
     (folder / "validation.json").write_text(json.dumps(facts))
     keeper.save(folder, ranks)
     return folder

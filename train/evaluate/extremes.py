@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ingest.shards import pictures
+from ingest.shards import atomic, pictures
 from ingest.shards.reader import ShardSet
 from pipeline.batch import Batch
 from train.distributed import Ranks
@@ -68,7 +66,7 @@ class Extremes:
             self._best = sorted([*self._best, scored], key=_best_first)[: self._count]
             self._worst = sorted([*self._worst, scored], key=_best_first, reverse=True)[: self._count]
             if any(scored is other for other in (*self._best, *self._worst)):
-                scored.kept = _shrunk(batch.images[i], labels[i], predictions[i])
+                scored.kept = _small(batch.images[i], labels[i], predictions[i])
 
     def save(self, folder: Path, ranks: Ranks) -> None:
         """Writes <folder>/extremes/: a PNG strip an image, and extremes.json. Every rank calls it; the main one writes.
@@ -98,7 +96,7 @@ class Extremes:
                     {"key": key, "miou": miou, "kind": kind, "picture": name, "columns": columns, "iou": named}
                 )
         facts = {"classes": self._facts.classes, "palette": self._facts.palette, "images": entries}
-        _replace_folder(folder / FOLDER, files | {FILE: (json.dumps(facts, indent=1) + "\n").encode()})
+        atomic.replace_folder(folder / FOLDER, files | {FILE: (json.dumps(facts, indent=1) + "\n").encode()})
 
     def _strip(self, scored: _Scored) -> tuple[bytes, list[list[str | int]]]:
         """A PNG of the four pictures side by side, and where each lies: [title, left, width]."""
@@ -125,7 +123,7 @@ def _best_first(scored: _Scored) -> tuple[float, str]:
     return -scored.miou, scored.key
 
 
-def _shrunk(image: Tensor, label: Tensor, prediction: Tensor) -> tuple[Array, Array, Array]:
+def _small(image: Tensor, label: Tensor, prediction: Tensor) -> tuple[Array, Array, Array]:
     """uint8 [C,H,W], [H,W], [H,W] on the device -> RGB [h,w,3] and class ids [h,w] on the host, at most SIDE long."""
     pixels = pictures.rgb(image.permute(1, 2, 0).cpu().numpy())
     height, width = label.shape
@@ -135,17 +133,3 @@ def _shrunk(image: Tensor, label: Tensor, prediction: Tensor) -> tuple[Array, Ar
     # nearest: interpolating class ids invents classes
     ids = [cv2.resize(each.cpu().numpy(), size, interpolation=cv2.INTER_NEAREST) for each in (label, prediction)]
     return small, ids[0], ids[1]
-
-
-def _replace_folder(folder: Path, files: dict[str, bytes]) -> None:
-    """A folder of exactly these files; the one before it goes only when the new one is whole."""
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        for name, content in files.items():
-            (partial / name).write_bytes(content)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

@@ -22,7 +22,7 @@ from train.evaluate.findings import Findings
 from train.evaluate.metrics import MeanOver, scores
 from train.evaluate.per_image import PerImage
 from train.evaluate.showcase import Showcase
-from train.evaluate.told import Extras, as_json, table
+from train.evaluate.tables import Extras, as_json, table
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Noticed:
 def write(
     path: Path, place: tuple[Manifest, Ranks], found: dict[str, Any], facts: dict[str, Any], noticed: Noticed
 ) -> None:
-    """Writes the page. found: `told.as_json`. Every rank calls it; the main one writes. Raises OSError."""
+    """Writes the page. found: `tables.as_json`. Every rank calls it; the main one writes. Raises OSError."""
     manifest, ranks = place
     with tempfile.TemporaryDirectory(prefix="segrail-report-") as folder:
         noticed.extremes.save(Path(folder), ranks)

@@ -1,4 +1,4 @@
-"""The work of `python -m train.evaluate`, and what is told of it."""
+"""The work of `python -m train.evaluate`, and what is said of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m train.export`: options, and what is told of the file."""
+"""`python -m train.export`: options, and what is said of the file."""
 
 from __future__ import annotations
 

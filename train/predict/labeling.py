@@ -1,4 +1,4 @@
-"""The work of `python -m train.predict`, and what is told of it."""
+"""The work of `python -m train.predict`, and what is said of it."""
 
 from __future__ import annotations
 

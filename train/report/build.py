@@ -5,12 +5,12 @@ python -m train.report saved/camvid_enet/2026-11-22_22-25-01
 
 from __future__ import annotations
 
-import os
 import signal
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from ingest.shards import atomic
 from train.report import run as report_run
 from train.report.classes import class_table, confusion
 from train.report.curves import best_miou, charts, figure
@@ -31,13 +31,8 @@ def write(run_folder: Path, out: Path | None = None) -> Path:
     path = out or run_folder / FILE
     content = render(report_run.read(run_folder))
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        # replace: a log may hold half a character, which UTF-8 cannot
-        partial.write_bytes(content.encode("utf-8", errors="replace"))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    # replace: a log may hold half a character, which UTF-8 cannot
+    atomic.write_bytes(path, content.encode("utf-8", errors="replace"))
     return path
 
 
@@ -51,7 +46,7 @@ def render(run: RunRecord) -> str:
     curves = f'<p>{hint}Point at a curve, or use the arrow keys, for its values.</p><div class="charts">{{}}</div>'
     sections = [
         ("Curves", curves.format("".join(figures)) if figures else "<p>The run has logged nothing yet.</p>"),
-        ("Classes", _judged(run) + class_table(run)),
+        ("Classes", _scored_on(run) + class_table(run)),
         ("Confusion", confusion(run)),
         ("Images", images(run)),
         ("Recipe", f"<pre>{escape(run.recipe)}</pre>" if run.recipe else "<p>config.yaml is missing.</p>"),
@@ -165,7 +160,7 @@ def _state(run: RunRecord) -> list[str]:
     return []
 
 
-def _judged(run: RunRecord) -> str:
+def _scored_on(run: RunRecord) -> str:
     if not run.validation:
         return ""
     split, count = run.validation.get("split"), run.validation.get("images")
@@ -186,10 +181,10 @@ def _environment_of(run: RunRecord) -> dict[str, Any]:
 def _environment(run: RunRecord) -> str:
     facts = "".join(f"<dt>{escape(k)}</dt><dd>{escape(str(v))}</dd>" for k, v in _environment_of(run).items())
     parts = [f'<dl class="facts">{facts}</dl>' if facts else "<p>The log does not say.</p>"]
-    told = [event for event in run.events if event.get("what") != "best"]
-    if len(told) > 1:
+    events = [event for event in run.events if event.get("what") != "best"]
+    if len(events) > 1:
         rows = []
-        for event in told[-50:]:
+        for event in events[-50:]:
             more = {k: v for k, v in event.items() if k not in ("time", "step", "kind", "what")}
             said = f"commit {more.get('commit', 'unknown')}" if event.get("what") == "start" else _plain(more)
             rows.append(

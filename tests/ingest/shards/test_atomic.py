@@ -116,3 +116,18 @@ def test_a_kill_leaves_the_old_file_and_what_sweep_removes(tmp_path: Path) -> No
     assert path.read_bytes() == b"old" and list(tmp_path.glob("*.pt")) == [path] and len(os.listdir(tmp_path)) == 3
     atomic.sweep(tmp_path)
     assert os.listdir(tmp_path) == ["x.pt"]
+
+
+def test_a_folder_is_replaced_by_exactly_these_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "f"
+    atomic.replace_folder(folder, {"a": b"1", "b": b"2"})
+    atomic.replace_folder(folder, {"b": b"3"})
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"b": b"3"}
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError):
+        atomic.replace_folder(folder, {"c": b"4"})
+    assert [path.name for path in folder.iterdir()] == ["b"] and list(tmp_path.iterdir()) == [folder]
