@@ -34,7 +34,7 @@ _NAMES = {
     ("labels", "map", "<key>"),
 }
 _MOST_LETTERS = 10_000_000
-_MOST_VALUES = 200_000
+_MOST_VALUES = 100_000
 _DEEPEST = 20
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import subprocess
 import sys
+import unittest.mock
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,5 +52,29 @@ def ingest() -> Callable[..., subprocess.CompletedProcess[str]]:
     def call(*words: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "ingest", *map(str, words)]
         return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+    return call
+
+
+@pytest.fixture
+def quick() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The same within this process and with one worker: no start of an interpreter for each of many small cases."""
+    from ingest.__main__ import main
+    from ingest.errors import run
+
+    def call(*words: object) -> subprocess.CompletedProcess[str]:
+        out, err = io.StringIO(), io.StringIO()
+        args = [*map(str, words), *(["--workers", "1"] if words[0] in ("folder", "voc") else [])]
+        with (
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            unittest.mock.patch.object(sys, "argv", ["ingest", *args]),
+            unittest.mock.patch.object(sys, "stdin", io.StringIO()),
+            pytest.raises(SystemExit) as ended,
+        ):
+            run(main, "python -m ingest")
+        code = ended.value.code
+        assert isinstance(code, int)
+        return subprocess.CompletedProcess(args, code, out.getvalue(), err.getvalue())
 
     return call

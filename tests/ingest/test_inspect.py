@@ -221,7 +221,7 @@ def test_annotation_files(tmp_path: Path, form: str) -> None:
     same(labels, lambda number: expected, 3)
 
 
-def test_scenes_of_twelve_bands_from_the_command_line(tmp_path: Path, ingest) -> None:
+def test_scenes_of_twelve_bands_from_the_command_line(tmp_path: Path, quick) -> None:
     import tifffile
 
     rng = np.random.default_rng(0)
@@ -232,7 +232,7 @@ def test_scenes_of_twelve_bands_from_the_command_line(tmp_path: Path, ingest) ->
         tifffile.imwrite(tmp_path / f"raw/images/{number}.tif", scene, photometric="minisblack", planarconfig="contig")
         save((mask(number) > 0).astype(np.uint8), tmp_path / f"raw/labels/{number}.png")
     out = tmp_path / "out"
-    result = ingest("folder", tmp_path / "raw", "--out", out, "--yes")
+    result = quick("folder", tmp_path / "raw", "--out", out, "--yes")
     assert result.returncode == 0, result.stderr + result.stdout
     facts = manifest.load(out)
     assert facts.channels == 12 and facts.pixels["percentiles"] == [2, 98]
@@ -257,13 +257,13 @@ def test_without_a_terminal_it_stops_with_the_spec_written(raw: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("what", ["nothing", "images alone", "text alone"])
-def test_what_cannot_be_concluded_is_told(tmp_path: Path, ingest, what: str) -> None:
+def test_what_cannot_be_concluded_is_told(tmp_path: Path, quick, what: str) -> None:
     (tmp_path / "raw").mkdir()
     if what == "images alone":
         save(picture(0), tmp_path / "raw/a.jpg")
     elif what == "text alone":
         (tmp_path / "raw/a.txt").write_text("hello")
-    result = ingest("folder", tmp_path / "raw", "--out", tmp_path / "out", "--yes")
+    result = quick("folder", tmp_path / "raw", "--out", tmp_path / "out", "--yes")
     assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
     assert not (tmp_path / "out.yaml").exists()
 

@@ -143,13 +143,13 @@ def test_any_depth_and_number_of_bands(tmp_path: Path, monkeypatch, dtype: str, 
         np.testing.assert_array_equal(read_pixels(path.read_bytes(), "s.tif", pixels)[0], expected)
 
 
-def test_percentiles_are_measured_once_and_kept(tmp_path: Path, ingest):
+def test_percentiles_are_measured_once_and_kept(tmp_path: Path, quick):
     raw = tmp_path / "raw"
     scene, _ = scenes(raw, 4, np.uint16)
     spec = tmp_path / "s.yaml"
     spec.write_text(f"{{name: gf, classes: [a, b, c], bands: [4, 1], percentiles: [2, 98], {SPLITS}}}")
     out = tmp_path / "out"
-    result = ingest("folder", raw, "--spec", spec, "--out", out, "--tile", "64x64")
+    result = quick("folder", raw, "--spec", spec, "--out", out, "--tile", "64x64")
     assert result.returncode == 0, result.stderr
     facts = manifest.load(out)
     kept = PixelRecipe.from_dict(facts.pixels)
@@ -175,7 +175,7 @@ def geotiff(path: Path, array: np.ndarray, nodata: float | None = None, east: fl
 
 
 @pytest.mark.parametrize("nodata", [0, float("nan")])
-def test_no_data_becomes_ignored_and_mean_color_and_tiles_know_their_place(tmp_path: Path, ingest, nodata: float):
+def test_no_data_becomes_ignored_and_mean_color_and_tiles_know_their_place(tmp_path: Path, quick, nodata: float):
     rng = np.random.default_rng(0)
     deep = np.isnan(nodata)
     scene = rng.integers(1, 256, (40, 60, 3)).astype(np.float32 if deep else np.uint8)
@@ -187,7 +187,7 @@ def test_no_data_becomes_ignored_and_mean_color_and_tiles_know_their_place(tmp_p
     spec = tmp_path / "s.yaml"
     spec.write_text(f"{{name: geo, classes: [a, b], {'range: [0, 255], ' if deep else ''}{SPLITS}}}")
     out = tmp_path / "out"
-    result = ingest("folder", tmp_path / "raw", "--spec", spec, "--out", out, "--tile", "40x40+20")
+    result = quick("folder", tmp_path / "raw", "--spec", spec, "--out", out, "--tile", "40x40+20")
     assert result.returncode == 0, result.stderr
     facts = manifest.load(out)
     fill = facts.pixels["fill"]
@@ -199,25 +199,25 @@ def test_no_data_becomes_ignored_and_mean_color_and_tiles_know_their_place(tmp_p
     assert (stored(out)["s_y0_x20"][1] == mask[:, 20:60]).all()
     geo = {sample.key: sample.geo for sample in manifest.load_shard(out, "train-000000").samples}
     assert geo["s_y0_x20"] == {"crs": "EPSG:32632", "transform": [0.5, 0, 500010.0, 0, -0.5, 5500000.0]}
-    assert ingest("verify", out, "--deep").returncode == 0
+    assert quick("verify", out, "--deep").returncode == 0
 
 
-def test_a_label_on_another_grid_is_refused(tmp_path: Path, ingest):
+def test_a_label_on_another_grid_is_refused(tmp_path: Path, quick):
     scene = np.ones((8, 9, 3), np.uint8)
     geotiff(tmp_path / "raw/img/s.tif", scene)
     geotiff(tmp_path / "raw/lbl/s.tif", np.indices((8, 9))[0].astype(np.uint8) % 2, east=500003.0)
     spec = tmp_path / "s.yaml"
     spec.write_text(f"{{name: geo, classes: [a, b], {SPLITS}}}")
-    result = ingest("folder", tmp_path / "raw", "--spec", spec, "--out", tmp_path / "out")
+    result = quick("folder", tmp_path / "raw", "--spec", spec, "--out", tmp_path / "out")
     assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
     assert "lie on different grids (EPSG:32632 at 500000, 5500000" in result.stderr and "500003" in result.stderr
 
 
-def test_max_side_does_not_go_with_bands(tmp_path: Path, ingest):
+def test_max_side_does_not_go_with_bands(tmp_path: Path, quick):
     scenes(tmp_path / "raw", 4, np.uint8)
     spec = tmp_path / "s.yaml"
     spec.write_text(f"{{name: gf, classes: [a, b, c], bands: [1, 2, 3], {SPLITS}}}")
-    result = ingest("folder", tmp_path / "raw", "--spec", spec, "--out", tmp_path / "out", "--max-side", 20)
+    result = quick("folder", tmp_path / "raw", "--spec", spec, "--out", tmp_path / "out", "--max-side", 20)
     assert result.returncode == 2 and "--max-side" in result.stderr
 
 
@@ -247,7 +247,7 @@ def test_a_scene_is_never_in_memory_as_a_whole(tmp_path: Path):
     assert np.load(tmp_path / "big.npy", mmap_mode="r").shape == (12000, 12000, 1)
 
 
-def test_broken_scenes_are_left_out_under_skip_bad(tmp_path: Path, ingest):
+def test_broken_scenes_are_left_out_under_skip_bad(tmp_path: Path, quick):
     raw = tmp_path / "raw"
     scenes(raw, 4, np.uint8)
     whole = (raw / "img/gf2.tif").read_bytes()
@@ -262,9 +262,9 @@ def test_broken_scenes_are_left_out_under_skip_bad(tmp_path: Path, ingest):
     spec = tmp_path / "s.yaml"
     spec.write_text(f"{{name: gf, classes: [a, b, c], bands: [1, 2, 3], {SPLITS}}}")
     words = ("folder", raw, "--spec", spec, "--out", tmp_path / "out", "--tile", "64x64")
-    result = ingest(*words)
+    result = quick(*words)
     assert result.returncode == 2 and len(result.stderr.strip().splitlines()) == 1
-    result = ingest(*words, "--skip-bad")
+    result = quick(*words, "--skip-bad")
     assert result.returncode == 0, result.stderr
     split = manifest.load(tmp_path / "out").splits["train"]
     assert split.samples == 6 and {one.file.split("/")[-1] for one in split.skipped} == {

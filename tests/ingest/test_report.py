@@ -27,16 +27,16 @@ def test_large_pngs_as_published_get_advice(
     assert ("--image-format png" in summary(facts, {})) == told
 
 
-def test_what_was_left_out_is_named(raw: Path, tmp_path: Path, ingest) -> None:
+def test_what_was_left_out_is_named(raw: Path, tmp_path: Path, quick) -> None:
     for number in range(5):
         (raw / f"img/train/scene_0{number}.jpg").write_bytes(b"junk")
     out = tmp_path / "out"
-    result = ingest("folder", raw, "--spec", raw / "dataset.yaml", "--out", out, "--skip-bad")
+    result = quick("folder", raw, "--spec", raw / "dataset.yaml", "--out", out, "--skip-bad")
     assert result.returncode == 0, result.stderr
     line = next(line for line in result.stdout.splitlines() if "left out" in line)
     assert line.startswith("warning: 5 files of train left out: img/train/scene_0") and "not an image" in line
     assert line.count("img/train/") == 2 * 3 and line.endswith("2 more, listed in dataset.json")
-    said = ingest("verify", out).stdout
+    said = quick("verify", out).stdout
     assert "2 shards with 9 samples are whole" in said
 
 

@@ -114,9 +114,9 @@ def test_specs_that_are_not_there(name: str) -> None:
         load_spec(name)
 
 
-def test_a_latin_1_spec_from_the_command_line(raw: Path, tmp_path: Path, ingest) -> None:
+def test_a_latin_1_spec_from_the_command_line(raw: Path, tmp_path: Path, quick) -> None:
     (raw / "dataset.yaml").write_bytes((raw / "dataset.yaml").read_bytes() + "# caf\xe9".encode("latin-1"))
-    result = ingest("folder", raw, "--spec", raw / "dataset.yaml", "--out", tmp_path / "out")
+    result = quick("folder", raw, "--spec", raw / "dataset.yaml", "--out", tmp_path / "out")
     assert result.returncode == 2 and len(result.stderr.splitlines()) == 1 and "UTF-8" in result.stderr
-    result = ingest("folder", raw, "--spec", next((raw / "img/train").iterdir()), "--out", tmp_path / "out")
+    result = quick("folder", raw, "--spec", next((raw / "img/train").iterdir()), "--out", tmp_path / "out")
     assert result.returncode == 2 and len(result.stderr.splitlines()) == 1 and "binary" in result.stderr

@@ -92,16 +92,16 @@ def test_every_share_gets_something(tmp_path: Path, count: int) -> None:
         assert sum(len(pairs) for pairs in raw.splits.values()) == count
 
 
-def test_the_same_image_in_two_splits_is_told(raw: Path, tmp_path: Path, ingest) -> None:
+def test_the_same_image_in_two_splits_is_told(raw: Path, tmp_path: Path, quick) -> None:
     copy = (raw / "img/train/scene_02.jpg").read_bytes()
     (raw / "img/val/scene_12.jpg").write_bytes(copy)  # under another name
     out = tmp_path / "out"
-    result = ingest("folder", raw, "--spec", raw / "dataset.yaml", "--out", out)
+    result = quick("folder", raw, "--spec", raw / "dataset.yaml", "--out", out)
     assert result.returncode == 0
     assert "warning: 1 image is in train and in val (such as img/train/scene_02.jpg)" in result.stderr
     text = (raw / "dataset.yaml").read_text().replace("img/val", "img/train").replace("lbl/val", "lbl/train")
     (raw / "dataset.yaml").write_text(text)
-    result = ingest("folder", raw, "--spec", raw / "dataset.yaml", "--out", out, "--dry-run")
+    result = quick("folder", raw, "--spec", raw / "dataset.yaml", "--out", out, "--dry-run")
     assert "warning: 10 images are in train and in val" in result.stderr
 
 
@@ -141,12 +141,12 @@ def test_masks_of_0_and_255_are_two_classes(tmp_path: Path, ingest) -> None:
     ],
 )
 def test_what_trains_nothing_is_refused(
-    tmp_path: Path, ingest, values: tuple[int, ...], spec_text: str, words: list[str]
+    tmp_path: Path, quick, values: tuple[int, ...], spec_text: str, words: list[str]
 ) -> None:
     binary(tmp_path / "raw", values)
     path, out = tmp_path / "s.yaml", tmp_path / "out"
     path.write_text("{name: s, " + spec_text + ", " + BINARY + "}")
-    result = ingest("folder", tmp_path / "raw", "--spec", path, "--out", out)
+    result = quick("folder", tmp_path / "raw", "--spec", path, "--out", out)
     assert result.returncode == 2 and len(result.stderr.splitlines()) == 1 and not out.exists()
     for word in words:
         assert word in result.stderr
@@ -161,14 +161,14 @@ def test_a_polygon_file_given_as_a_mask_is_told_how_to_read(tmp_path: Path) -> N
         find(tmp_path, spec(tmp_path, "splits: {t: {images: 'i/*', labels: 't/*'}}"))
 
 
-def test_names_that_are_odd_stay_on_one_line(tmp_path: Path, ingest) -> None:
+def test_names_that_are_odd_stay_on_one_line(tmp_path: Path, quick) -> None:
     write_pair(tmp_path / "raw", "train", "a\nb", 0)
     write_pair(tmp_path / "raw", "train", "fine", 1)
     folder = tmp_path / "raw"
     (folder / "lbl/train/a\nb.png").unlink()
     path = tmp_path / "s.yaml"
     path.write_text("{name: s, classes: [a, b, c], ignore: [9], " + BINARY + "}")
-    result = ingest("folder", folder, "--spec", path, "--out", tmp_path / "out")
+    result = quick("folder", folder, "--spec", path, "--out", tmp_path / "out")
     assert result.returncode == 2 and len(result.stderr.splitlines()) == 1 and "a\\nb.jpg" in result.stderr
 
 
@@ -183,7 +183,7 @@ def test_names_that_are_no_utf8(tmp_path: Path, ingest) -> None:
 
 
 @pytest.mark.parametrize("tile", [[], ["--tile", "24x16"]])
-def test_colors_that_match_no_class_are_counted_and_said(tmp_path: Path, ingest, tile: list[str]) -> None:
+def test_colors_that_match_no_class_are_counted_and_said(tmp_path: Path, quick, tile: list[str]) -> None:
     colors = np.array([[0, 0, 0], [200, 0, 0], [100, 100, 0]], np.uint8)
     strays = 0
     for number in range(3):
@@ -194,8 +194,8 @@ def test_colors_that_match_no_class_are_counted_and_said(tmp_path: Path, ingest,
     path, out = tmp_path / "s.yaml", tmp_path / "out"
     text = "{name: s, classes: [black, red], colors: {black: [0, 0, 9], red: [199, 1, 0]}, tolerance: 30, "
     path.write_text(text + BINARY + "}")
-    result = ingest("folder", tmp_path / "raw", "--spec", path, "--out", out, *tile)
+    result = quick("folder", tmp_path / "raw", "--spec", path, "--out", out, *tile)
     assert result.returncode == 0, result.stderr
     assert f"note: {strays} pixels" in result.stdout + result.stderr
     assert manifest.load(out).splits["train"].ignored_pixels == strays
-    assert ingest("verify", out, "--deep").returncode == 0
+    assert quick("verify", out, "--deep").returncode == 0

@@ -174,7 +174,7 @@ def test_pictures_in_tiffs_are_read_as_pictures(kind: str) -> None:
     np.testing.assert_array_equal(raw.read_pixels(out.getvalue(), "x.tif", PixelRecipe())[0], expected)
 
 
-def test_12_bits_in_16_are_told_with_their_maximum(tmp_path: Path, ingest) -> None:
+def test_12_bits_in_16_are_told_with_their_maximum(tmp_path: Path, quick) -> None:
     rng = np.random.default_rng(0)
     for kind in ("img", "lbl"):
         (tmp_path / f"raw/{kind}").mkdir(parents=True)
@@ -186,10 +186,10 @@ def test_12_bits_in_16_are_told_with_their_maximum(tmp_path: Path, ingest) -> No
     spec = tmp_path / "s.yaml"
     text = "{name: s, classes: [a, b], splits: {train: {images: 'img/*', labels: 'lbl/*'}}"
     spec.write_text(text + "}")
-    result = ingest("folder", tmp_path / "raw", "--spec", spec, "--out", tmp_path / "out")
+    result = quick("folder", tmp_path / "raw", "--spec", spec, "--out", tmp_path / "out")
     assert "largest value is 4,012 (2 looked at)" in result.stderr and "`range: [0, 4095]`" in result.stderr
     spec.write_text(text + ", range: [0, 4095]}")
-    result = ingest("folder", tmp_path / "raw", "--spec", spec, "--out", tmp_path / "out2")
+    result = quick("folder", tmp_path / "raw", "--spec", spec, "--out", tmp_path / "out2")
     assert result.returncode == 0 and "largest" not in result.stderr
     from ingest.shards import manifest
 
