@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ingest.datasets import annotated, peek
+from ingest.datasets import annotated, peek, vector
 from ingest.datasets.spec import Spec, load_spec
 from ingest.datasets.splits import Files, by_globs, by_share, paired
 from ingest.errors import UserError
@@ -55,6 +55,8 @@ def _labeled(tree: Tree, spec: Spec, split: str, files: Files, skip_bad: bool) -
     of_shapes = spec.splits[split].labels or (spec.shapes.files if spec.shapes else None)
     if spec.shapes is None or not of_shapes:
         return paired(tree, files, skip_bad)
+    if spec.shapes.form.on_the_map:
+        return vector.pair(tree, files.images.values(), spec.shapes, of_shapes, skip_bad)
     found = annotated.pair(tree, files.images.values(), spec.shapes, of_shapes, skip_bad)
     return found.pairs, found.skipped
 

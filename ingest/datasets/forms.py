@@ -36,6 +36,7 @@ MODULES = (
     "via_json",
     "cityscapes_polygons",
     "supervisely",
+    "vector",
 )
 HEAD = 1 << 16  # bytes of a file that are enough to recognize it
 
@@ -71,6 +72,7 @@ class Form:
     names_in: Callable[[Source], list[str]] | None = None  # categories are numbers: the names that a file gives them
     masks: bool = False  # the file names the colors of masks, which the splits' `labels` find
     blank: bool = False  # an image without a file of its own shows background only
+    on_the_map: bool = False  # shapes in map coordinates, of whichever scenes lie there; an attribute names the class
 
 
 def all_forms() -> dict[str, Form]:

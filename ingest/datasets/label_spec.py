@@ -41,7 +41,9 @@ def check(raw: Any, classes: Sequence[str], path: str) -> LabelSpec:
     if others not in ("", "omit", "ignore"):
         raise UserError(f"{path}: labels: others: {others!r} must be omit or ignore (left out: an error)")
     form = forms.get(str(raw["form"]))
-    if raw.get("attribute") and form.split is None:
+    if form.on_the_map and not raw.get("attribute"):
+        raise UserError(f"{path}: labels: say which attribute of the features names the class, with `attribute: NAME`")
+    if raw.get("attribute") and form.split is None and not form.on_the_map:
         raise UserError(f"{path}: labels: attribute: {form.title} has none: leave it out")
     if raw.get("masks") and not form.masks:
         raise UserError(f"{path}: labels: masks: {form.title} holds shapes, not the colors of masks: leave it out")

@@ -111,7 +111,12 @@ def _shown(pair: Pair, dataset: RawDataset) -> set[int]:
                 found |= set(np.flatnonzero(counts).tolist())
             return found
         assert pair.label is not None
-        return set(np.unique(pair.label.ids(*rasters.read_size(pair.image))).tolist())
+        shown: set[int] = set()
+        for ids in rasters.drawn_strips(pair.label, pair.image):
+            shown |= set(np.unique(ids).tolist())
+            if len(shown - {IGNORE}) > 1:
+                break
+        return shown
     except UserError:
         return set()
 

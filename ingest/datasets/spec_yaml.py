@@ -29,6 +29,7 @@ _NAMES = {
     ("labels", "<key>"),
     ("labels", "background"),
     ("labels", "others"),
+    ("labels", "attribute"),
     *((("labels", key, "*")) for key in ("ignore", "omit", "names", "map")),
     *((("labels", key)) for key in ("ignore", "omit")),
     ("labels", "map", "<key>"),

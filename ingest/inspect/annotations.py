@@ -7,16 +7,16 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ingest.datasets import forms
+from ingest.datasets import annotated, forms, vector
 from ingest.datasets.forms import Form
 from ingest.datasets.peek import spread
 from ingest.errors import UserError
 from ingest.inspect.families import Family
 from ingest.sources.trees import Tree
 
-_SUFFIXES = (".json", ".xml", ".txt")
+_SUFFIXES = (".json", ".xml", ".txt", ".geojson", ".gpkg", ".shp")
 _LOOKED_AT = 100  # files of a folder whose form is asked for
-_PARSED = 500  # records that are read for their categories
+_PARSED = 500  # files that are read for their categories
 
 
 @dataclass
@@ -26,7 +26,9 @@ class Annotations:
     form: Form
     folders: dict[str, list[str]]  # folder -> files
     categories: list[str] = field(default_factory=list)
+    attribute: str = ""  # of features on a map: which one names the class
     broken: str = ""  # why the first unreadable file is that
+    doubts: list[str] = field(default_factory=list)
 
     @property
     def files(self) -> list[str]:
@@ -92,28 +94,21 @@ def _form(tree: Tree, name: str) -> str | None:
 
 
 def _read_categories(tree: Tree, found: Annotations) -> None:
-    """From where the form lists them, else from the shapes themselves."""
+    """What the files name, commonest objects or not; those without a single object come from the form's own list."""
     sources = [tree.source(name) for name in found.files]
+    if found.form.on_the_map:
+        found.attribute, found.categories = vector.survey(sources)
+        return
     try:
-        if found.form.categories is not None:
-            found.categories = list(found.form.categories(tree, sources))
+        held = annotated.survey(tree, found.form, spread(sources, _PARSED))
     except UserError as error:
         found.broken = str(error)
-    if found.categories:
         return
-    seen: Counter[str] = Counter()
-    for source in spread(sources, _PARSED):
-        try:
-            data = source.read()
-            records = [(data, source.name)]
-            if found.form.split is not None:
-                cut = found.form.split(data, source.name, None)
-                records = [(record.data, f"{source.name}: {record.image}") for record in spread(cut, _PARSED)]
-            for record, name in records:
-                seen.update({shape.category for shape in found.form.parse(record, name).shapes if not shape.missing})
-        except UserError as error:
-            found.broken = found.broken or str(error)
-    found.categories = sorted(seen)
+    found.categories = list(held.categories)
+    if held.broken:
+        found.broken = f"{len(held.broken)} of them, the first: {held.broken[0].reason}"
+    if held.without_area:
+        found.doubts.append(f"{held.without_area} objects are boxes, points or lines, which cover no area: `omit` them")
 
 
 def _stem(name: str) -> str:

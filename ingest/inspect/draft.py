@@ -91,7 +91,10 @@ def _of_shapes(tree: Tree, name: str, pairs: Sequence[Paired], shapes: Annotatio
     made.doubts.append("what no shape covers is `background`: write `background: ignore` if not all is annotated")
     if shapes.broken:
         made.doubts.append(f"not all could be read: {shapes.broken}")
-    made.form = f"{{form: {shapes.form.name}, files: {json.dumps(shapes.glob(None))}, background: background}}"
+    made.doubts += shapes.doubts
+    attribute = f"attribute: {json.dumps(shapes.attribute)}, " if shapes.attribute else ""
+    files = json.dumps(shapes.glob(None))
+    made.form = f"{{form: {shapes.form.name}, files: {files}, {attribute}background: background}}"
     for one in pairs:
         made.notes.insert(0, f"{len(one.images.names)} images {one.image_glob}")
     first = [image for one in pairs for image in one.images.names]

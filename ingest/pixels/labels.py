@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,14 @@ class DrawnLabel(Protocol):
         """Train ids [H, W] for an image of this size, or of the size that the annotation records where that differs:
         the image is then held against it as against a mask's. UserError where a shape is at fault.
         """
+
+
+@runtime_checkable
+class StripLabel(DrawnLabel, Protocol):
+    """One that may be too large to be drawn at once."""
+
+    def strips(self, height: int, width: int) -> Iterator[NDArray[np.uint8]]:
+        """`ids` in strips of rows from the top down."""
 
 
 def identity(num_classes: int, ignore: Iterable[int] = ()) -> LabelMap:

@@ -16,10 +16,11 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.errors import UserError
 from ingest.pixels import labels, raw, recipe, tiff
 from ingest.pixels.decode import MAX_PIXELS
 from ingest.pixels.images import channel_sums
-from ingest.pixels.labels import DrawnLabel, LabelMap
+from ingest.pixels.labels import DrawnLabel, LabelMap, StripLabel
 from ingest.pixels.masks import Values, read_mask, whole_numbers
 from ingest.pixels.recipe import PixelRecipe
 from ingest.shards import atomic
@@ -88,9 +89,9 @@ def prepare_label(
     Returns how many pixels had a color too far from every class's.
     """
     if not isinstance(label, Source):
-        ids = label.ids(*read_size(scene))
-        with _saved(path, ids.shape, np.uint8) as out:
-            out.write(ids.tobytes())
+        with _saved(path, read_size(scene), np.uint8) as out:
+            for ids in drawn_strips(label, scene):
+                out.write(ids.tobytes())
         return 0
     unmatched = 0
     with _saved(path, read_size(label), np.uint8) as out:
@@ -99,6 +100,17 @@ def prepare_label(
             out.write(ids.tobytes())
             unmatched += strays
     return unmatched
+
+
+def drawn_strips(label: DrawnLabel, scene: Source) -> Iterator[NDArray[np.uint8]]:
+    """A scene's label from its annotation's shapes, from the top down. UserError where its size is another."""
+    hw = read_size(scene)
+    for ids in label.strips(*hw) if isinstance(label, StripLabel) else [label.ids(*hw)]:
+        if ids.shape[1] != hw[1] or (not isinstance(label, StripLabel) and ids.shape != hw):
+            raise UserError(
+                f"{label.name} is of another size than {scene.name}: pair the image with its own annotation"
+            )
+        yield ids
 
 
 def mask_strips(label: Source, mapping: LabelMap) -> Iterator[Values]:
