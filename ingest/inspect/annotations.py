@@ -7,16 +7,17 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ingest.datasets import annotated, forms, vector
+from ingest.datasets import forms, vector
 from ingest.datasets.forms import Form
 from ingest.datasets.peek import spread
 from ingest.errors import UserError
 from ingest.inspect.families import Family
+from ingest.sources.archives import Source
 from ingest.sources.trees import Tree
 
 _SUFFIXES = (".json", ".xml", ".txt", ".geojson", ".gpkg", ".shp")
 _LOOKED_AT = 100  # files of a folder whose form is asked for
-_PARSED = 500  # files that are read for their categories
+_PARSED = 500  # files, and records of each, that are read for their categories
 
 
 @dataclass
@@ -94,21 +95,41 @@ def _form(tree: Tree, name: str) -> str | None:
 
 
 def _read_categories(tree: Tree, found: Annotations) -> None:
-    """What the files name, commonest objects or not; those without a single object come from the form's own list."""
+    """What the form lists, and what the objects of a sample of the files name."""
     sources = [tree.source(name) for name in found.files]
     if found.form.on_the_map:
         found.attribute, found.categories = vector.survey(sources)
         return
+    listed: dict[str, object] = {}
     try:
-        held = annotated.survey(tree, found.form, spread(sources, _PARSED))
+        if found.form.categories is not None:
+            listed = dict(found.form.categories(tree, sources))
     except UserError as error:
         found.broken = str(error)
+    if found.form.names_in is not None:  # the files hold numbers
+        found.categories = list(listed)
         return
-    found.categories = list(held.categories)
-    if held.broken:
-        found.broken = f"{len(held.broken)} of them, the first: {held.broken[0].reason}"
-    if held.without_area:
-        found.doubts.append(f"{held.without_area} objects are boxes, points or lines, which cover no area: `omit` them")
+    without_area = 0
+    for source in spread(sources, _PARSED):
+        try:
+            for data, name in _records(found.form, source):
+                shapes = found.form.parse(data, name).shapes
+                without_area += sum(bool(shape.missing) for shape in shapes)
+                listed |= dict.fromkeys(shape.category for shape in shapes if not shape.missing)
+        except UserError as error:
+            found.broken = found.broken or str(error)
+    found.categories = list(listed)
+    if without_area:
+        found.doubts.append(f"{without_area} objects are boxes, points or lines, which cover no area: `omit` them")
+
+
+def _records(form: Form, source: Source) -> list[tuple[bytes, str]]:
+    """What is parsed of a file: the whole, or a sample of its records of one image each."""
+    data = source.read()
+    if form.split is None:
+        return [(data, source.name)]
+    cut = form.split(data, source.name, None)
+    return [(record.data, f"{source.name}: {record.image}") for record in spread(cut, _PARSED)]
 
 
 def _stem(name: str) -> str:
