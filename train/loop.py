@@ -29,6 +29,7 @@ from train.evaluate.metrics import ConfusionMatrix
 from train.evaluate.validation import Validator
 from train.length import Length
 from train.log import provenance
+from train.log.neighbors import Neighbors
 from train.log.summary import Summary
 from train.log.tracking import Tracker
 from train.log.window import Window
@@ -68,10 +69,12 @@ class Run:
     unvalidated: bool = False
     """Whether the weights of `step` are saved, but not yet validated."""
     stop: Stop = field(init=False)
+    _neighbors: Neighbors = field(init=False)
     _saved: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
         self.stop = Stop(self.ranks)
+        self._neighbors = Neighbors(self.ranks.local_count)
 
     @property
     def saver(self) -> Saver:
@@ -220,6 +223,9 @@ class Run:
         for key, reason in window.newly_skipped.items():
             tracker.say(f"warning: sample {key!r} counts for nothing: {reason}; see `python -m ingest verify`")
             tracker.event(self.step, what="skipped", key=key, reason=reason)
+        if self.ranks.is_main and (note := self._neighbors.line()) is not None:
+            tracker.say(note)
+            tracker.event(self.step, what="busy machine", note=note)
         groups = self.optimizer.param_groups
         if (momentum := optimizers.momentum_of(self.optimizer)) is not None:
             values["momentum"] = momentum
