@@ -68,7 +68,9 @@ def measure(raw: RawDataset, workers: Sequence[int], repeats: int, scratch: Path
 
 def _ours(raw: RawDataset, workers: int, out: Path) -> float:
     start = time.perf_counter()
-    writer.write(raw, out, shard_size=256 * 10**6, seed=0, workers=workers, command="bench", options={})
+    writer.write(
+        raw, out, writer.Settings(shard_size=256 * 10**6, seed=0, workers=workers, command="bench", options={})
+    )
     took = time.perf_counter() - start
     shutil.rmtree(out)
     return took

@@ -186,13 +186,11 @@ def reindex(folder: Path, edited: bool) -> None:
 @click.option("-n", "count", type=click.IntRange(1), default=16, show_default=True, help="Samples.")
 @click.option("--out", type=click.Path(path_type=Path), default="sheet.png", show_default=True, help="The picture.")
 def show(folder: Path, split: str, count: int, out: Path) -> None:
-    """Draw a contact sheet: images, their labels in colours, a legend."""
+    """Draw a contact sheet: images, their labels in colors, a legend."""
     from ingest.shards import pictures
     from ingest.show import sheet
 
-    pictures.check_name(out, "--out")
-    if not out.parent.is_dir():
-        raise UserError(f"{out.parent} does not exist: make the folder, or give another --out")
+    _check_picture(out, "--out")
     pictures.save(sheet(folder, split, count), out)
     click.echo(str(out))
 
@@ -205,14 +203,24 @@ def show(folder: Path, split: str, count: int, out: Path) -> None:
 def stats(folder: Path, split: str, as_json: bool, plot: Path | None) -> None:
     """Class shares, image sizes, and class weights by frequency and by median frequency."""
     from ingest import stats as statistics
+    from ingest.shards import pictures
 
+    if plot is not None:
+        _check_picture(plot, "--plot")
     found = statistics.measure(folder, split)
     click.echo(statistics.as_json(found) if as_json else statistics.as_table(found))
     if plot is not None:
-        if not plot.parent.is_dir():
-            raise UserError(f"{plot.parent} does not exist: make the folder, or give another --plot")
-        statistics.draw(found).save(plot)
+        pictures.save(statistics.draw(found), plot, "--plot")
         click.echo(str(plot), err=True)
+
+
+def _check_picture(path: Path, option: str) -> None:
+    """UserError, before the work, where no picture can be written."""
+    from ingest.shards import pictures
+
+    pictures.check_name(path, option)
+    if not path.parent.is_dir():
+        raise UserError(f"{path.parent} does not exist: make the folder, or give another {option}")
 
 
 if __name__ == "__main__":

@@ -126,24 +126,25 @@ class Common:
         url = out if remote.is_url(out) else None
         # shards for a URL are made here first, under a name of its own, so that --resume finds them
         folder = Path(out) if url is None else remote.CACHE / "out" / hashlib.sha256(url.encode()).hexdigest()[:16]
+        kind, _, quality = self.image_format.partition(":")
+        images = Format(kind, int(quality or 0), self.max_side)
         if self.dry_run:
-            found = report.found(raw, writer.plan(raw, self.shard_size, self.seed))
+            size = writer.source_bytes_a_shard(raw, folder, images, self.shard_size)
+            found = report.found(raw, writer.plan(raw, size, self.seed))
             click.echo(json.dumps(found, indent=1) if self.as_json else report.found_table(found))
             click.echo(f"{out}: nothing was decoded or written (--dry-run)", err=True)
             return
-        kind, _, quality = self.image_format.partition(":")
-        facts = writer.write(
-            raw,
-            folder,
+        settings = writer.Settings(
             shard_size=self.shard_size,
             seed=self.seed,
-            workers=self.workers,
             command=shlex.join(["python", "-m", "ingest", *words]),
             options=options,
-            images=Format(kind, int(quality or 0), self.max_side),
+            workers=self.workers,
+            images=images,
             skip_bad=self.skip_bad,
             resume=self.resume,
         )
+        facts = writer.write(raw, folder, settings)
         if url is not None:
             remote.upload(folder, url)
             shutil.rmtree(folder)

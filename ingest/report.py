@@ -7,6 +7,7 @@ from typing import Any
 
 from ingest.errors import one_line
 from ingest.shards.manifest import Manifest, Split
+from ingest.shards.wording import human_bytes
 from ingest.sources.raw import RawDataset
 from ingest.writer import PlannedShard
 
@@ -92,15 +93,6 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     ]
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(lines)
-
-
-def human_bytes(count: float) -> str:
-    """1234567 -> '1.2 MB' (decimal units, as --shard-size)."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
 
 
 def _some(names: Sequence[str], limit: int = 8) -> str:

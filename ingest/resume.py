@@ -6,15 +6,19 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import pickle
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ingest.errors import UserError
+from ingest.pixels.labels import DrawnLabel
 from ingest.shards import manifest
 from ingest.shards.manifest import ShardRecord
+from ingest.sources.archives import Source
 
 _PLAN = "plan.json"
+STAMP = ".sources"  # beside each shard at work: from which files it is made
 
 
 def fingerprint(*facts: object) -> str:
@@ -49,10 +53,50 @@ def claim(folder: Path, plan: str, resume: bool) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-def finished(folder: Path, name: str) -> ShardRecord | None:
-    """The record of a shard that is whole on disk (the record is written after tar and index), else None."""
-    tar = folder / f"{name}.tar"
-    if not (folder / f"{name}.json").exists() or not tar.exists() or not (folder / f"{name}.idx").exists():
+def stamp(sources: Iterable[Source | DrawnLabel]) -> str:
+    """sha256 of the sources' names, sizes and times of change, or of what an annotation says.
+
+    Not part of the fingerprint: who mends one broken file goes on, and only the shards with changed files are redone.
+    """
+    digest = hashlib.sha256()
+    for source in sources:
+        if isinstance(source, Source):
+            what = f"{source.name}\0{source.size}\0{_changed(source.path)}\0".encode("utf-8", "surrogateescape")
+        else:
+            what = pickle.dumps(source)
+        digest.update(what)
+    return digest.hexdigest()
+
+
+def _changed(path: str) -> int:
+    """Nanoseconds; 0 for a file that is gone, which is told when it is read."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0
+
+
+def begin(folder: Path, name: str, mark: str) -> None:
+    """Forgets an earlier shard of that name, and notes from which sources it is made now."""
+    (folder / f"{name}.json").unlink(missing_ok=True)
+    (folder / f"{name}{STAMP}").write_text(mark)
+
+
+def finished(folder: Path, name: str, mark: str) -> ShardRecord | None:
+    """The record of a shard that is whole on disk (the record is written after tar and index), else None.
+
+    mark: the stamp of its sources; a shard that was made from others is not finished.
+    """
+    tar, noted = folder / f"{name}.tar", folder / f"{name}{STAMP}"
+    if not all(path.exists() for path in (folder / f"{name}.json", tar, tar.with_suffix(".idx"), noted)):
+        return None
+    if noted.read_text() != mark:
         return None
     record = manifest.load_shard(folder, name)
     return record if tar.stat().st_size == record.bytes else None
+
+
+def forget_stamps(folder: Path) -> None:
+    """Once all shards are done."""
+    for noted in folder.glob(f"*{STAMP}"):
+        noted.unlink()

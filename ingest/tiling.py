@@ -21,6 +21,7 @@ from ingest.pixels.raw import facts
 from ingest.pixels.recipe import PixelRecipe
 from ingest.pixels.tiff import Facts
 from ingest.processes import Work, in_order
+from ingest.resume import STAMP, stamp
 from ingest.shards.manifest import Skipped
 from ingest.sources.archives import Source
 from ingest.sources.raw import Pair, RawDataset
@@ -90,12 +91,22 @@ def prepare(pairs: Iterable[Pair], folder: Path, raw: RawDataset, workers: int, 
     jobs = []
     for pair in unique.values():
         for source in (pair.image, pair.label):
-            if source is not None and not place(folder, source).exists():
-                path = place(folder, source)
+            if source is None:
+                continue
+            path, mark = place(folder, source), stamp([source, pair.image])
+            if not _is_fresh(path, mark):
+                path.unlink(missing_ok=True)
+                path.with_suffix(STAMP).write_text(mark)
                 jobs.append(_Job(source, path, pair.image, raw.pixels, raw.labels, tuple(raw.classes), skip_bad))
     unmatched = _run(jobs, workers, raw.name)
     if unmatched:
         click.echo(f"note: {unmatched:,} pixels had a color too far from every class's, and are ignored", err=True)
+
+
+def _is_fresh(path: Path, mark: str) -> bool:
+    """Whether a killed run prepared this array from the same source files."""
+    noted = path.with_suffix(STAMP)
+    return path.exists() and noted.exists() and noted.read_text() == mark
 
 
 def _same_grid(pair: Pair, image: Facts, label: Facts) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import math
 import os
 import shutil
+import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,16 +16,18 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ingest import tiling
+from ingest import room, tiling
 from ingest.convert import Converted, Rules, convert_all
 from ingest.errors import UserError
 from ingest.keys import make_keys
 from ingest.pixels.images import Format
-from ingest.resume import claim, fingerprint, finished
+from ingest.pixels.labels import DrawnLabel
+from ingest.resume import begin, claim, fingerprint, finished, forget_stamps, stamp
 from ingest.shards import columns_writer, manifest, summary
 from ingest.shards.idx import Member
 from ingest.shards.manifest import Manifest, Sample, ShardRecord, Skipped
 from ingest.shards.tar import TarWriter
+from ingest.sources.archives import Source
 from ingest.sources.raw import Pair, RawDataset
 
 
@@ -72,58 +75,78 @@ def plan(raw: RawDataset, shard_size: int, seed: int) -> list[PlannedShard]:
     return shards
 
 
-def write(
-    raw: RawDataset,
-    out: Path,
-    *,
-    shard_size: int,
-    seed: int,
-    workers: int,
-    command: str,
-    options: dict[str, Any],
-    images: Format | None = None,
-    skip_bad: bool = False,
-    resume: bool = False,
-) -> Manifest:
+@dataclass(frozen=True)
+class Settings:
+    """How a dataset is to be written."""
+
+    shard_size: int  # bytes, about
+    seed: int  # of the order of the samples
+    command: str  # as typed, for dataset.json
+    options: dict[str, Any]  # the same, parsed
+    workers: int = 1  # processes; no byte depends on them
+    images: Format = Format()  # noqa: RUF009  frozen
+    skip_bad: bool = False  # leave broken samples out and list them
+    resume: bool = False  # go on from a killed run's finished shards
+
+
+def write(raw: RawDataset, out: Path, settings: Settings) -> Manifest:
     """Writes shards and `dataset.json` into `out`, by way of `<out>.partial`. Returns the manifest.
 
     Raises UserError when `out` is not empty or a source file is at fault, OSError when the disk is. Then nothing
     is left but whole shards in `<out>.partial`, from which `resume` goes on.
     """
-    if resume and (out / manifest.FILE).exists():
+    if settings.resume and (out / manifest.FILE).exists():
         facts = manifest.load(out)
-        if (facts.command, facts.options) == (command, options):
+        if (facts.command, facts.options) == (settings.command, settings.options):
             return facts
     refuse_existing(out)
     partial = out.with_name(out.name + ".partial")
-    shards = plan(raw, shard_size, seed)
-    rules = Rules(raw.labels, tuple(raw.classes), images or Format(), skip_bad, str(partial))
+    shards = plan(raw, source_bytes_a_shard(raw, out, settings.images, settings.shard_size), settings.seed)
+    rules = Rules(raw.labels, tuple(raw.classes), settings.images, settings.skip_bad, str(partial))
     # without skip_bad: who stumbles over a broken file late may go on with it
-    deciding = {key: value for key, value in options.items() if key != "skip_bad"}
+    deciding = {key: value for key, value in settings.options.items() if key != "skip_bad"}
     digest = fingerprint(raw.name, raw.classes, deciding, [_identity(shard) for shard in shards])
-    with claim(partial, digest, resume):
+    with claim(partial, digest, settings.resume):
+        stamps = {shard.name: stamp(_sources(shard)) for shard in shards}
         try:
             if any(pair.window for pairs in raw.splits.values() for pair in pairs):
                 pairs = (pair for pairs in raw.splits.values() for pair in pairs)
-                tiling.prepare(pairs, partial, raw, workers, skip_bad)
-            _write_shards(shards, raw.name, rules, partial, workers)
-            facts = summarise(raw, shards, partial, command, options)
+                tiling.prepare(pairs, partial, raw, settings.workers, settings.skip_bad)
+            _write_shards([(shard, stamps[shard.name]) for shard in shards], raw.name, rules, settings.workers)
+            facts = summarize(raw, shards, partial, settings)
             tiling.remove(partial)
+            forget_stamps(partial)
             manifest.save(facts, partial)
         except BaseException as error:
-            kept = sum(finished(partial, shard.name) is not None for shard in shards)
+            kept = sum(finished(partial, name, one) is not None for name, one in stamps.items())
             if not kept:
                 shutil.rmtree(partial, ignore_errors=True)
             else:
-                _tell(
-                    error,
-                    f"{kept} of {len(shards)} shards are done: go on with --resume",
-                )
+                _tell(error, f"{kept} of {len(shards)} shards are done: go on with --resume")
             raise
     if out.exists():
         out.rmdir()  # empty, checked above
     os.replace(partial, out)
     return facts
+
+
+def source_bytes_a_shard(raw: RawDataset, out: Path, images: Format, shard_size: int) -> int:
+    """How many bytes of source files fill a shard of `shard_size`.
+
+    Images stored as pixels are larger than their files: says what they will take. UserError where `out`'s disk has
+    less.
+    """
+    if images.kind != "raw":
+        return shard_size
+    source = sum(pair.bytes for pairs in raw.splits.values() for pair in pairs)
+    needed = room.raw_bytes(raw, images.max_side)
+    tqdm.write(room.check(needed, source, out), file=sys.stderr)
+    return max(1, shard_size * source // max(1, needed))
+
+
+def _sources(shard: PlannedShard) -> list[Source | DrawnLabel]:
+    """The files that a shard is made from."""
+    return [one for sample in shard.samples for one in (sample.pair.image, sample.pair.label) if one is not None]
 
 
 def _identity(shard: PlannedShard) -> list[Any]:
@@ -151,16 +174,19 @@ def _tell(error: BaseException, more: str) -> None:
         error.strerror = f"{error.strerror}; {more}"
 
 
-def _write_shards(shards: list[PlannedShard], name: str, rules: Rules, folder: Path, workers: int) -> None:
-    todo = [shard for shard in shards if finished(folder, shard.name) is None]
-    pairs = [sample.pair for shard in todo for sample in shard.samples]
-    total = sum(len(shard.samples) for shard in shards)
+def _write_shards(shards: list[tuple[PlannedShard, str]], name: str, rules: Rules, workers: int) -> None:
+    """The shards that are not finished yet, each with its sources' stamp."""
+    folder = Path(rules.folder)
+    todo = [(shard, mark) for shard, mark in shards if finished(folder, shard.name, mark) is None]
+    pairs = [sample.pair for shard, _ in todo for sample in shard.samples]
+    total = sum(len(shard.samples) for shard, _ in shards)
     converted = convert_all(pairs, rules, max(1, min(workers, len(pairs))))
     with (
         contextlib.closing(converted),
         tqdm(total=total, initial=total - len(pairs), desc=name, unit="img", disable=None) as progress,
     ):
-        for shard in todo:
+        for shard, mark in todo:
+            begin(folder, shard.name, mark)
             _write_shard(shard, folder, converted, len(rules.classes), progress)
 
 
@@ -248,9 +274,7 @@ def _sample(planned: Planned, result: Converted, files: list[tuple[str, bytes]],
     )
 
 
-def summarise(
-    raw: RawDataset, shards: Sequence[PlannedShard], folder: Path, command: str, options: dict[str, Any]
-) -> Manifest:
+def summarize(raw: RawDataset, shards: Sequence[PlannedShard], folder: Path, settings: Settings) -> Manifest:
     """Writes the splits' indexes beside the shards, from their records; returns what dataset.json is to say."""
     splits = {}
     mean, std = [0.0], [0.0]
@@ -270,8 +294,8 @@ def summarise(
         mean=mean,
         std=std,
         splits=splits,
-        command=command,
-        options=options,
+        command=settings.command,
+        options=settings.options,
         channels=len(mean),
         pixels=raw.pixels.as_dict(),
         raw_ids=_raw_ids(raw),

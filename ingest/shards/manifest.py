@@ -179,6 +179,8 @@ def load(folder: str | os.PathLike[str], edited: bool = False) -> Manifest:
         what = (
             "has no dataset.json: ingest did not finish there, or it is another folder"
             if path.parent.is_dir()
+            else "is a file, not a shard folder"
+            if path.parent.exists()
             else "does not exist"
         )
         raise UserError(f"{path.parent} {what}; make shards with `python -m ingest ... --out {path.parent}`")

@@ -15,3 +15,12 @@ def share(part: float, whole: float, digits: int = 1) -> str:
 def count(number: int, noun: str, plural: str | None = None) -> str:
     """`1 image`, `1,234 images`. plural: where it is not the noun with an s."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def human_bytes(count: float) -> str:
+    """1234567 -> '1.2 MB' (decimal units, as --shard-size)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -49,7 +49,7 @@ def twin(tmp_path_factory: pytest.TempPathFactory):
 
 
 def ingest(raw: RawDataset, out: Path) -> dict[str, dict[str, bytes]]:
-    writer.write(raw, out, shard_size=10**9, seed=0, workers=1, command="", options={})
+    writer.write(raw, out, writer.Settings(shard_size=10**9, seed=0, command="", options={}))
     return {key: files for tar in sorted(out.glob("*.tar")) for key, files in read_samples(tar)}
 
 
@@ -183,5 +183,5 @@ def test_a_missing_official_count_is_a_warning(twin, tmp_path: Path):
     from ingest.report import summary
 
     raw = ade20k.find(twin("ade20k"), ["train"])
-    facts = writer.write(raw, tmp_path / "o", shard_size=10**9, seed=0, workers=1, command="", options={})
+    facts = writer.write(raw, tmp_path / "o", writer.Settings(shard_size=10**9, seed=0, command="", options={}))
     assert "officially 20,210 (-20,203)" in summary(facts, raw.expected)

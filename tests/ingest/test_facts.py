@@ -88,7 +88,7 @@ def test_voc():
 
 
 def counts(raw, out: Path) -> dict[str, tuple[list[int], int]]:
-    writer.write(raw, out, shard_size=10**9, seed=0, workers=1, command="", options={})
+    writer.write(raw, out, writer.Settings(shard_size=10**9, seed=0, command="", options={}))
     verify(out, deep=True)
     return {name: (split.class_pixels, split.ignored_pixels) for name, split in load(out).splits.items()}
 

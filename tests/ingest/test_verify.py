@@ -8,22 +8,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from ingest import stats, writer
+from ingest.__main__ import main
 from ingest.datasets.folder import find, load_spec
 from ingest.errors import UserError
 from ingest.reindex import reindex
 from ingest.shards import manifest
 from ingest.show import sheet
 from ingest.verify import verify
+from tests.shard_folder import as_schema_1
 
 
 @pytest.fixture
 def shards(raw: Path, tmp_path: Path) -> Path:
     found = find(raw, load_spec(str(raw / "dataset.yaml")))
     out = tmp_path / "out"
-    writer.write(found, out, shard_size=10**9, seed=0, workers=1, command="", options={})
+    writer.write(found, out, writer.Settings(shard_size=10**9, seed=0, command="", options={}))
     return out
 
 
@@ -87,3 +90,56 @@ def test_a_sheet_shows_the_label_colours(shards: Path):
     page = np.asarray(sheet(shards, "val", 4))
     for color in manifest.load(shards).palette:  # the legend's swatches
         assert (page == np.array(color, np.uint8)).all(-1).any()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["show", "--out", "x.xyz"], "a picture is drawn, so give a name that ends in .png"),
+        (["show", "--out", "x"], "a picture is drawn"),
+        (["show", "--out", "."], "a picture is drawn"),
+        (["show", "--out", "folder.png"], "is a folder"),
+        (["show", "--out", "missing/x.png"], "missing does not exist"),
+        (["stats", "--plot", "x"], "a picture is drawn"),
+        (["stats", "--plot", "x.xyz"], "a picture is drawn"),
+    ],
+)
+def test_a_picture_that_cannot_be_written_is_told_before_the_work(
+    shards: Path, tmp_path: Path, words: list[str], message: str
+):
+    (tmp_path / "folder.png").mkdir()
+    assert message in told(words[0], shards, words[1], tmp_path / words[2])
+
+
+def told(*words: object) -> str:
+    """The one line that a command ends with."""
+    done = CliRunner().invoke(main, [str(word) for word in words])
+    assert isinstance(done.exception, UserError), done.output
+    assert "\n" not in str(done.exception) and not done.stdout
+    return str(done.exception)
+
+
+def test_a_sheet_of_damaged_shards_is_told_of(shards: Path, tmp_path: Path):
+    tar = shards / "train-000000.tar"
+    whole = tar.read_bytes()
+    for damaged, message in (
+        (whole[:3000], "has 3000 bytes"),
+        (whole[:700] + b"x" + whole[701:], "is not as it was ingested"),
+    ):
+        tar.write_bytes(damaged)
+        assert message in told("show", shards, "--out", tmp_path / "x.png")
+        assert not (tmp_path / "x.png").exists()
+
+
+@pytest.mark.parametrize("command", ["verify", "reindex", "show", "stats"])
+def test_what_is_no_shard_folder_is_told(shards: Path, tmp_path: Path, command: str):
+    assert "is a file, not a shard folder" in told(command, shards / "dataset.json")
+    assert "does not exist" in told(command, tmp_path / "missing")
+
+
+def test_reindex_from_the_command_line(shards: Path, ingest):
+    as_schema_1(shards)
+    verify(shards)
+    done = ingest("reindex", shards)
+    assert done.returncode == 0 and "14 samples indexed in schema 2; the tars are as they were" in done.stdout
+    verify(shards, deep=True)

@@ -6,24 +6,28 @@ import errno
 import hashlib
 import io
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from ingest import writer
+from ingest import room, writer
 from ingest.datasets.folder import find, load_spec
 from ingest.errors import UserError
+from ingest.pixels.images import Format
 from ingest.shards import idx
 from ingest.shards import tar as shard
 from ingest.shards.manifest import load
 from ingest.sources.raw import RawDataset
-from tests.ingest.conftest import write_pair
+from ingest.verify import verify
+from tests.ingest.conftest import SPEC, write_pair
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -36,7 +40,7 @@ def found(raw: Path) -> RawDataset:
 
 def write(raw: Path, out: Path, workers: int = 1, **options) -> None:
     given = {"shard_size": 10_000, "seed": 0, "command": "test", "options": {}} | options
-    writer.write(found(raw), out, workers=workers, **given)
+    writer.write(found(raw), out, writer.Settings(workers=workers, **given))
 
 
 def test_same_bytes_for_any_number_of_workers(raw: Path, tmp_path: Path):
@@ -84,6 +88,31 @@ def test_an_error_keeps_finished_shards_for_resume(raw: Path, tmp_path: Path):
     write(raw, tmp_path / "out", resume=True)
     write(raw, tmp_path / "fresh")
     assert hashes(tmp_path / "out") == hashes(tmp_path / "fresh")
+
+
+def test_resume_makes_shards_anew_whose_files_changed(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A file of the same name and size, written later: what was made of the old one is not taken for it."""
+    shards = writer.plan(found(raw), 10_000, 0)
+    first, last = (Path(shards[i].samples[0].pair.image.path) for i in (0, -1))
+    whole = last.read_bytes()
+    last.write_bytes(b"x" * len(whole))
+    with pytest.raises(UserError, match=rf"{len(shards) - 1} of {len(shards)} shards are done: go on with --resume"):
+        write(raw, tmp_path / "out")
+    last.write_bytes(whole)
+    changed = np.asarray(Image.open(first)).copy()
+    changed[:8, :8] = 255 - changed[:8, :8]
+    stored = io.BytesIO()
+    Image.fromarray(changed).save(stored, "JPEG")
+    size = len(first.read_bytes())
+    first.write_bytes(stored.getvalue()[:size].ljust(size, b"\0"))  # of the old size, though not as it should be
+    again = []
+    real = writer.begin
+    monkeypatch.setattr(writer, "begin", lambda folder, name, mark: (again.append(name), real(folder, name, mark)))
+    write(raw, tmp_path / "out", resume=True)
+    assert again == [shards[0].name, shards[-1].name]
+    write(raw, tmp_path / "fresh")
+    assert hashes(tmp_path / "out") == hashes(tmp_path / "fresh")
+    assert not list((tmp_path / "out").glob("*.sources"))
 
 
 @pytest.mark.slow
@@ -147,6 +176,44 @@ def test_webdataset_reads_the_same(raw: Path, tmp_path: Path):
         for one in webdataset.WebDataset(str(tar), shardshuffle=False)
     ]
     assert theirs == list(shard.read_samples(tar))
+
+
+def test_raw_pixels_are_read_by_webdataset_and_numpy(raw: Path, tmp_path: Path):
+    webdataset = pytest.importorskip("webdataset")
+    for form in ("raw", "png"):
+        write(raw, tmp_path / f"as-{form}", shard_size=10**9, images=Format(form))
+    tars = [str(tmp_path / f"as-{form}" / "train-000000.tar") for form in ("raw", "png")]
+    decoded = [list(webdataset.WebDataset(tar, shardshuffle=False).decode("rgb8")) for tar in tars]
+    assert len(decoded[0]) == 10
+    for raw_one, png_one in zip(*decoded, strict=True):
+        assert raw_one["__key__"] == png_one["__key__"]
+        np.testing.assert_array_equal(raw_one["npy"], png_one["png"])
+        np.testing.assert_array_equal(raw_one["seg.png"], png_one["seg.png"])
+
+
+def test_raw_says_what_it_costs_and_asks_for_room(raw: Path, tmp_path: Path, ingest, monkeypatch: pytest.MonkeyPatch):
+    words = ["folder", raw, "--spec", raw / "dataset.yaml", "--image-format", "raw", "--out", tmp_path / "out"]
+    for more in (["--dry-run"], ["--workers", "1"]):
+        done = ingest(*words, *more)
+        assert done.returncode == 0, done.stderr
+        assert "images as pixels take about " in done.stderr and "times the source files" in done.stderr
+    stored = sum(path.stat().st_size for path in (tmp_path / "out").glob("*.tar"))
+    assert abs(room.raw_bytes(found(raw), None) - stored) < 0.5 * stored  # tiny images: mostly headers and padding
+    verify(tmp_path / "out", deep=True)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(UserError, match=r"take about .*; .* has 1.0 kB free: make room"):
+        write(raw, tmp_path / "full", images=Format("raw"))
+    assert not list(tmp_path.glob("full*"))
+
+
+def test_raw_shards_are_of_the_size_asked_for(tmp_path: Path):
+    for number in range(40):
+        write_pair(tmp_path / "raw", "train", f"s{number}", number, (100, 120))
+        write_pair(tmp_path / "raw", "val", f"v{number}", number, (100, 120))
+    (tmp_path / "raw" / "dataset.yaml").write_text(SPEC)
+    write(tmp_path / "raw", tmp_path / "out", images=Format("raw"), shard_size=400_000)
+    sizes = [path.stat().st_size for path in (tmp_path / "out").glob("*.tar")]
+    assert len(sizes) > 6 and max(sizes) < 600_000 and min(sizes) > 200_000
 
 
 def test_dali_and_our_loader_read_the_same(raw: Path, tmp_path: Path):

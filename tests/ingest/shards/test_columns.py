@@ -25,7 +25,7 @@ from tests.shard_folder import as_schema_1, smooth_scene, write_shards
 def shards(raw: Path, tmp_path: Path) -> Path:
     """Several shards a split."""
     found = find(raw, load_spec(str(raw / "dataset.yaml")))
-    writer.write(found, tmp_path / "out", shard_size=10_000, seed=0, workers=1, command="", options={})
+    writer.write(found, tmp_path / "out", writer.Settings(shard_size=10_000, seed=0, command="", options={}))
     return tmp_path / "out"
 
 

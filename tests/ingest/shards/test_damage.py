@@ -24,7 +24,7 @@ from tests.shard_folder import as_schema_1
 def make(raw: Path, out: Path, form: str = "keep") -> Path:
     found = find(raw, load_spec(str(raw / "dataset.yaml")))
     images = Format(form)
-    writer.write(found, out, shard_size=10_000, seed=0, workers=1, command="", options={}, images=images)
+    writer.write(found, out, writer.Settings(shard_size=10_000, seed=0, command="", options={}, images=images))
     return out
 
 

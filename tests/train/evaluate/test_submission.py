@@ -67,7 +67,7 @@ def submit(name: str, shards: ShardSet, out: Path | None) -> tuple[Path, dict[st
 
 
 def ingested(raw: Path, module: Any, out: Path) -> ShardSet:
-    writer.write(module.find(raw), out, shard_size=10**9, seed=0, workers=1, command="", options={})
+    writer.write(module.find(raw), out, writer.Settings(shard_size=10**9, seed=0, command="", options={}))
     return ShardSet(out, "val")
 
 
