@@ -91,7 +91,7 @@ def _convert(pair: Pair, rules: Rules) -> Converted:
             ids = labels.resize(ids, size)
             label = png.encode(ids)
         shown = areas.to_text(areas.measure(ids))
-    image = images.normalise(data, pair.image.name, label_hw, rules.images)
+    image = images.normalize(data, pair.image.name, label_hw, rules.images)
     return Converted(
         image.data,
         image.ext,
@@ -110,7 +110,7 @@ def _convert(pair: Pair, rules: Rules) -> Converted:
 def _label(label: Source | DrawnLabel, image: bytes, image_name: str, rules: Rules) -> StoredLabel:
     """A mask file, or an annotation's shapes drawn for this image."""
     if isinstance(label, Source):
-        return labels.normalise(label.read(), label.name, rules.labels, rules.classes)
+        return labels.normalize(label.read(), label.name, rules.labels, rules.classes)
     return labels.drawn(label, *image_size(image, image_name))
 
 

@@ -1,4 +1,4 @@
-"""ADE20K scene parsing's 150 classes in their official order, and their colours.
+"""ADE20K scene parsing's 150 classes in their official order, and their colors.
 
 Source: the SceneParsing toolkit's objectInfo150 (the first name of each) and color150.
 """

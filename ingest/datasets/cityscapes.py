@@ -13,7 +13,7 @@ from ingest.sources.raw import Pair, RawDataset, choose_splits, pair_up
 from ingest.sources.trees import Tree
 
 NAME = "cityscapes"
-# label id -> (name, colour) of the classes that are trained, in the order of their train ids
+# label id -> (name, color) of the classes that are trained, in the order of their train ids
 TRAINED: dict[int, tuple[str, Color]] = {
     7: ("road", (128, 64, 128)),
     8: ("sidewalk", (244, 35, 232)),
@@ -70,7 +70,7 @@ def find(src: Path, splits: Sequence[str] = (), labels: str | None = None, skip_
     chosen = choose_splits(splits, available, default)
     if not chosen:
         raise UserError(
-            f"no labelled images below {src}: add the archive {LABELS[kind]}_trainvaltest.zip or gtCoarse.zip"
+            f"no labeled images below {src}: add the archive {LABELS[kind]}_trainvaltest.zip or gtCoarse.zip"
         )
     paired: dict[str, list[Pair]] = {}
     skipped = {}

@@ -89,7 +89,7 @@ def get(name: str) -> Form:
     return forms[name]
 
 
-def recognise(name: str, head: bytes) -> Form | None:
+def recognize(name: str, head: bytes) -> Form | None:
     """The form that a file is written in, from its name and first 64 KiB; None for other files."""
     return next((form for form in all_forms().values() if form.looks_like(name, head)), None)
 

@@ -129,7 +129,7 @@ def _refuse_annotations(tree: Tree, labels: Mapping[str, str], path: str) -> Non
     odd = next((name for name in labels.values() if name.lower().endswith(_NOT_MASKS)), None)
     if odd is None:
         return
-    form = forms.recognise(odd, tree.source(odd).read()[: forms.HEAD])
+    form = forms.recognize(odd, tree.source(odd).read()[: forms.HEAD])
     if form is not None:
         raise UserError(
             f"{odd} holds shapes ({form.title}), not a mask: name the form in {path}, with "

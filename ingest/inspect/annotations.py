@@ -88,7 +88,7 @@ def _forms_of(tree: Tree, names: Sequence[str]) -> dict[str, list[str]]:
 
 def _form(tree: Tree, name: str) -> str | None:
     try:
-        form = forms.recognise(name, tree.source(name).read()[: forms.HEAD])
+        form = forms.recognize(name, tree.source(name).read()[: forms.HEAD])
     except UserError:
         return None
     return None if form is None or form.masks else form.name

@@ -55,7 +55,7 @@ def _read(tree: Tree, name: str, ext: str) -> Names | None:
         return _json(name, text)
     if ext == ".csv":
         return _table(name, text)
-    form = forms.recognise(name, text.encode()[: forms.HEAD])
+    form = forms.recognize(name, text.encode()[: forms.HEAD])
     if form is not None and form.masks and form.categories is not None:
         held = form.categories(tree, [tree.source(name)])
         colors = [color for color in held.values() if color is not None]

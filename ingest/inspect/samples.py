@@ -14,7 +14,7 @@ from ingest.pixels.labels import count_values
 from ingest.pixels.masks import ARRAYS, read_mask
 from ingest.sources.archives import Source
 
-_MOST_VALUES = 64  # that an index mask holds; a grey picture holds some two hundred
+_MOST_VALUES = 64  # that an index mask holds; a gray picture holds some two hundred
 _MOST_COLORS = 32  # whose share tells a mask of colors, with soft edges or not, from a picture
 _COVERED = 0.9
 _LARGE = 64 << 20  # bytes: larger files are scenes, and are not read for a guess
@@ -24,7 +24,7 @@ _LARGE = 64 << 20  # bytes: larger files are scenes, and are not read for a gues
 class Look:
     """What a file shows."""
 
-    kind: str  # "index", "color", "soft" (grey levels about black and white), "picture"
+    kind: str  # "index", "color", "soft" (gray levels about black and white), "picture"
     values: dict[int, int]  # of an index mask: value -> pixels
     colors: dict[int, int]  # of a color mask: 0xRRGGBB -> pixels, its commonest
     exact: bool = True  # whether these are all its colors

@@ -61,10 +61,10 @@ class Format:
     max_side: int | None = None  # pixels: larger images are scaled down, labels with them
 
 
-def normalise(data: bytes, name: str, label_hw: tuple[int, int] | None, form: Format) -> Stored:
+def normalize(data: bytes, name: str, label_hw: tuple[int, int] | None, form: Format) -> Stored:
     """An image file -> an 8-bit RGB baseline JPEG or PNG without orientation tag.
 
-    Such files go through byte for byte. All else becomes PNG without loss: grey and palette turn to RGB, CMYK by
+    Such files go through byte for byte. All else becomes PNG without loss: gray and palette turn to RGB, CMYK by
     Pillow's plain conversion, 16 bits by their high byte, alpha dropped, progressive JPEG and interlaced PNG decoded.
     `form` may ask for JPEG or PNG throughout (a JPEG stays as it is under `jpeg`), and for a smaller size.
 
@@ -134,7 +134,7 @@ def fit(height: int, width: int, max_side: int | None) -> tuple[int, int] | None
 
 def _jpeg(image: Image.Image, quality: int) -> bytes:
     out = io.BytesIO()
-    # 4:4:4: thin poles and signs live in colour edges
+    # 4:4:4: thin poles and signs live in color edges
     image.save(out, "JPEG", quality=quality, subsampling=0)
     return out.getvalue()
 

@@ -1,4 +1,4 @@
-"""Label masks in, mode-L PNGs of train ids out; 255 = ignore. Id maps, palettes, mask normalisation."""
+"""Label masks in, mode-L PNGs of train ids out; 255 = ignore. Id maps, palettes, mask normalization."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class StoredLabel:
     unmatched: int = 0  # pixels whose color was too far from every class's, ignored
 
 
-def normalise(data: bytes, name: str, mapping: LabelMap, classes: Sequence[str]) -> StoredLabel:
+def normalize(data: bytes, name: str, mapping: LabelMap, classes: Sequence[str]) -> StoredLabel:
     """A mask file -> its ids and their PNG.
 
     Raises UserError on a broken file, or a value or a color without a class.

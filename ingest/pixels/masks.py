@@ -22,7 +22,7 @@ def read_mask(data: bytes, name: str, colored: bool | None, variable: str | None
     """A mask's raw values [H, W], uint8 or uint16, or its colors, uint8 [H, W, 3].
 
     `colored` says that the classes are given by colors: then any image is read as RGB. False: an image must hold
-    indices; a grey one that was saved as RGB does. None: as each image is. `variable` names the array of a .mat file
+    indices; a gray one that was saved as RGB does. None: as each image is. `variable` names the array of a .mat file
     that holds several.
     """
     suffix = name[name.rfind(".") :].lower()
@@ -38,11 +38,11 @@ def read_mask(data: bytes, name: str, colored: bool | None, variable: str | None
             return np.asarray(image.convert("RGB"))
         if image.mode in ("RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"):
             rgb = np.asarray(image.convert("RGB"))
-            return rgb if colored is None else _grey(rgb, name)
+            return rgb if colored is None else _gray(rgb, name)
         return _indices(image, data, name)
     values = whole_numbers(array, name)
     if values.ndim == 3 and values.shape[2] == 3 and values.dtype == np.uint8:
-        return values if colored is not False else _grey(values.astype(np.uint8), name)
+        return values if colored is not False else _gray(values.astype(np.uint8), name)
     if values.ndim != 2:
         raise UserError(f"{name} holds an array of shape {values.shape}: a mask is [height, width], or RGB colors")
     if colored:
@@ -107,13 +107,13 @@ def _indices(image: Image.Image, data: bytes, name: str) -> Values:
         return np.asarray(image)[..., 0]
     if image.mode in ("L", "P"):
         values = np.asarray(image)
-        if image.mode == "L" and depth < 8:  # Pillow spreads 2- and 4-bit grey over 0..255
+        if image.mode == "L" and depth < 8:  # Pillow spreads 2- and 4-bit gray over 0..255
             values = values // (255 // (2**depth - 1))
         return values
     return whole_numbers(np.asarray(image), name)  # 16-bit, 32-bit, float
 
 
-def _grey(rgb: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
+def _gray(rgb: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
     """Indices that were saved as RGB: three equal channels."""
     values = rgb[..., 0]
     if (values != rgb[..., 1]).any() or (values != rgb[..., 2]).any():

@@ -23,7 +23,7 @@ DEPTHS = "uint8, int8, uint16, int16, uint32, int32, float32 or float64"
 class PixelRecipe:
     """Which bands become channels, which raw range becomes 0..255, and what is no data.
 
-    The empty recipe is for plain pictures: RGB as it is, grey repeated, alpha dropped, 16 bits by their high byte.
+    The empty recipe is for plain pictures: RGB as it is, gray repeated, alpha dropped, 16 bits by their high byte.
     """
 
     bands: tuple[int, ...] = ()  # 1-based, as GIS tools count; empty: the 3 of an RGB file
@@ -124,7 +124,7 @@ def scale(chosen: NDArray[np.generic], name: str, recipe: PixelRecipe) -> NDArra
 
 def to_rgb(image: Image.Image, name: str) -> Image.Image:
     """A plain picture of any Pillow mode as 8-bit RGB: what the empty recipe does."""
-    if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion clips at 255
+    if image.mode.startswith("I"):  # 16-bit gray: Pillow's own conversion clips at 255
         wide = np.asarray(image)
         if wide.min() < 0 or wide.max() > 65535:
             raise UserError(f"{name} has values outside 16 bits: give `range: [low, high]` in the spec")

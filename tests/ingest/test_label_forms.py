@@ -46,7 +46,7 @@ def test_every_file_is_recognized_as_its_own_form(tmp_path: Path, export: str) -
         like = [form.name for form in forms.all_forms().values() if form.looks_like(source.name, head)]
         if "empty" not in source.name:  # a file without an object may be anyone's
             assert like == [spec.shapes.form.name], source.name
-        assert forms.recognise(source.name, head) is spec.shapes.form
+        assert forms.recognize(source.name, head) is spec.shapes.form
 
 
 @pytest.mark.parametrize("export", ["cvat", "supervisely", "yolo", "coco"])

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ingest.errors import UserError
 from ingest.keys import make_keys
-from ingest.pixels.labels import LabelMap, identity, normalise
+from ingest.pixels.labels import LabelMap, identity, normalize
 
 IDS = np.random.default_rng(0).integers(0, 3, (10, 14)).astype(np.uint8)
 CLASSES = ["a", "b", "c"]
@@ -26,7 +26,7 @@ def png(image: Image.Image, **options: object) -> bytes:
 
 def test_a_ready_mask_is_stored_with_rows_that_need_no_filter():
     data = png(Image.fromarray(IDS))
-    label = normalise(data, "x", identity(3), CLASSES)
+    label = normalize(data, "x", identity(3), CLASSES)
     stored, ids, counts = label.png, label.ids, label.pixels
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(stored))), IDS)
     rows = zlib.decompress(stored[stored.index(b"IDAT") + 4 :])
@@ -48,7 +48,7 @@ def test_index_masks_of_any_depth(kind: str):
     elif kind == "1 bit":
         image = Image.fromarray(ids > 0)
     data = two_bit_png(ids) if kind == "2 bit" else png(image, **options)
-    stored = normalise(data, "x", identity(3), CLASSES).png
+    stored = normalize(data, "x", identity(3), CLASSES).png
     opened = Image.open(io.BytesIO(stored))
     assert opened.mode == "L"
     np.testing.assert_array_equal(np.asarray(opened), ids)
@@ -72,13 +72,13 @@ def two_bit_png(ids: np.ndarray) -> bytes:
 
 def test_unknown_values_and_colors_are_named():
     with pytest.raises(UserError, match=r"mask\.png holds the value 2 .* 0\.\.1"):
-        normalise(png(Image.fromarray(IDS)), "mask.png", identity(2), CLASSES[:2])
+        normalize(png(Image.fromarray(IDS)), "mask.png", identity(2), CLASSES[:2])
     colors = Image.fromarray(np.full((4, 4, 3), 7, np.uint8))
     with pytest.raises(UserError, match=r"color image.*`colors:"):
         odd = Image.fromarray(np.full((4, 4, 3), (7, 7, 9), np.uint8))
-        normalise(png(odd), "mask.png", identity(2), CLASSES[:2])
+        normalize(png(odd), "mask.png", identity(2), CLASSES[:2])
     with pytest.raises(UserError, match=r"\[7, 7, 7\] \(16 pixels\)"):
-        normalise(png(colors), "mask.png", LabelMap({}, {(1, 2, 3): 0}), CLASSES[:1])
+        normalize(png(colors), "mask.png", LabelMap({}, {(1, 2, 3): 0}), CLASSES[:1])
 
 
 def test_keys_are_safe_short_unique_and_stable():
@@ -120,12 +120,12 @@ def saved(array: np.ndarray, form: str) -> bytes:
     [("npy", "x.npy"), ("mat", "x.mat"), ("tiff16", "x.tif"), ("TIFF", "x.tif"), ("BMP", "x.bmp"), ("GIF", "x.gif")],
 )
 def test_index_masks_of_any_format(form: str, name: str):
-    np.testing.assert_array_equal(normalise(saved(IDS, form), name, identity(3), CLASSES).ids, IDS)
+    np.testing.assert_array_equal(normalize(saved(IDS, form), name, identity(3), CLASSES).ids, IDS)
 
 
 def test_grey_saved_as_rgb_holds_indices():
     data = png(Image.fromarray(np.repeat(IDS[..., None], 3, 2)))
-    np.testing.assert_array_equal(normalise(data, "x.png", identity(3), CLASSES).ids, IDS)
+    np.testing.assert_array_equal(normalize(data, "x.png", identity(3), CLASSES).ids, IDS)
 
 
 COLORS = {(0, 0, 0): 255, (200, 30, 30): 0, (30, 200, 30): 1}
@@ -135,19 +135,19 @@ COLORS = {(0, 0, 0): 255, (200, 30, 30): 0, (30, 200, 30): 1}
 def test_color_masks_of_any_format(form: str):
     rgb = np.array(list(COLORS), np.uint8)[IDS]
     data = png(Image.fromarray(rgb).quantize(8)) if form == "palette" else saved(rgb, form)
-    found = normalise(data, "x.npy" if form == "npy" else "x.png", LabelMap({}, COLORS), CLASSES[:2])
+    found = normalize(data, "x.npy" if form == "npy" else "x.png", LabelMap({}, COLORS), CLASSES[:2])
     np.testing.assert_array_equal(found.ids, np.array([255, 0, 1], np.uint8)[IDS])
 
 
 def test_black_and_white_masks_by_color():
     data = png(Image.fromarray(np.uint8([[0, 255]])))
     mapping = LabelMap({}, {(0, 0, 0): 0, (255, 255, 255): 1})
-    assert normalise(data, "x.png", mapping, CLASSES[:2]).ids.tolist() == [[0, 1]]
+    assert normalize(data, "x.png", mapping, CLASSES[:2]).ids.tolist() == [[0, 1]]
 
 
 def test_soft_edges_take_the_nearest_color_or_are_ignored_and_counted():
     rgb = np.uint8([[[200, 30, 30], [190, 40, 35], [115, 115, 30], [30, 200, 30], [0, 9, 0]]])
-    found = normalise(png(Image.fromarray(rgb)), "x.png", LabelMap({}, COLORS, tolerance=20), CLASSES[:2])
+    found = normalize(png(Image.fromarray(rgb)), "x.png", LabelMap({}, COLORS, tolerance=20), CLASSES[:2])
     assert found.ids.tolist() == [[0, 0, 255, 1, 255]] and found.unmatched == 1
 
 
@@ -156,8 +156,8 @@ def test_jpeg_masks_are_told_of_tolerance_and_read_with_it():
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(rgb.transpose(1, 2, 0))).save(buffer, "JPEG", quality=90)
     with pytest.raises(UserError, match="`tolerance: 40`"):
-        normalise(buffer.getvalue(), "x.jpg", LabelMap({}, COLORS), CLASSES[:2])
-    found = normalise(buffer.getvalue(), "x.jpg", LabelMap({}, COLORS, tolerance=40), CLASSES[:2])
+        normalize(buffer.getvalue(), "x.jpg", LabelMap({}, COLORS), CLASSES[:2])
+    found = normalize(buffer.getvalue(), "x.jpg", LabelMap({}, COLORS, tolerance=40), CLASSES[:2])
     truth = np.kron(np.array([255, 0, 1], np.uint8)[IDS], np.ones((16, 16), np.uint8))
     assert 0 < found.unmatched < 0.1 * truth.size
     assert (found.ids == truth).mean() > 0.9
@@ -169,11 +169,11 @@ def test_a_mat_file_with_several_matrices_needs_a_name():
     out = io.BytesIO()
     scipy.io.savemat(out, {"mask": IDS, "depth": IDS * 2.5})
     with pytest.raises(UserError, match=r"mask, depth.*`variable"):
-        normalise(out.getvalue(), "x.mat", identity(3), CLASSES)
+        normalize(out.getvalue(), "x.mat", identity(3), CLASSES)
     mapping = LabelMap({0: 0, 1: 1, 2: 2}, {}, variable="mask")
-    np.testing.assert_array_equal(normalise(out.getvalue(), "x.mat", mapping, CLASSES).ids, IDS)
+    np.testing.assert_array_equal(normalize(out.getvalue(), "x.mat", mapping, CLASSES).ids, IDS)
     with pytest.raises(UserError, match="no matrix 'masks'"):
-        normalise(out.getvalue(), "x.mat", LabelMap({}, {}, variable="masks"), CLASSES)
+        normalize(out.getvalue(), "x.mat", LabelMap({}, {}, variable="masks"), CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -184,11 +184,11 @@ def test_arrays_that_are_no_mask(array: np.ndarray, words: str):
     out = io.BytesIO()
     np.save(out, array, allow_pickle=True)
     with pytest.raises(UserError, match=words):
-        normalise(out.getvalue(), "x.npy", identity(3), CLASSES)
+        normalize(out.getvalue(), "x.npy", identity(3), CLASSES)
 
 
 def test_an_array_that_claims_more_than_it_holds():
     out = io.BytesIO()
     np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": (60000, 60000)})
     with pytest.raises(UserError, match="claims an array"):
-        normalise(out.getvalue(), "x.npy", identity(3), CLASSES)
+        normalize(out.getvalue(), "x.npy", identity(3), CLASSES)

@@ -19,7 +19,7 @@ from ingest.errors import UserError
 from ingest.pixels import images, raw, tiff
 from ingest.pixels.decode import MAX_PIXELS
 from ingest.pixels.images import Format
-from ingest.pixels.labels import identity, normalise
+from ingest.pixels.labels import identity, normalize
 from ingest.pixels.masks import read_mask
 from ingest.pixels.recipe import PixelRecipe
 from ingest.sources.archives import Source
@@ -66,8 +66,8 @@ CLAIMS = {
 def readers(data: bytes, path: Path) -> list[Callable[[], object]]:
     path.write_bytes(data)
     return [
-        lambda: normalise(data, "x.tif", identity(2), ["a", "b"]),
-        lambda: images.normalise(data, "x.tif", None, Format()),
+        lambda: normalize(data, "x.tif", identity(2), ["a", "b"]),
+        lambda: images.normalize(data, "x.tif", None, Format()),
         lambda: raw.read_pixels(data, "x.tif", PixelRecipe((1,), ((0.0, 9.0),))),
         lambda: tiff.read(data, "x.tif"),
         lambda: list(tiff.strips(source(path), tiff.facts(source(path)))),
@@ -121,7 +121,7 @@ def test_60_000_a_side_is_refused_with_the_limit(data: bytes) -> None:
     tracemalloc.start()
     try:
         for read in (
-            lambda: images.normalise(data, "big", None, Format()),
+            lambda: images.normalize(data, "big", None, Format()),
             lambda: read_mask(data, "big", False),
             lambda: raw.read_pixels(data, "big", PixelRecipe(ranges=((0.0, 1.0),))),
         ):
@@ -138,11 +138,11 @@ def test_four_bands_are_told_by_name_and_read_with_bands(tmp_path: Path) -> None
     out = io.BytesIO()
     tifffile.imwrite(out, scene, photometric="rgb", extrasamples=[0])
     with pytest.raises(UserError, match=r"x\.tif has 4 bands of uint8: .*`bands: \[1, 2, 3\]`"):
-        images.normalise(out.getvalue(), "x.tif", None, Format())
+        images.normalize(out.getvalue(), "x.tif", None, Format())
     alpha = io.BytesIO()
     Image.fromarray(scene, "RGBA").save(alpha, "TIFF")  # called alpha, as GDAL does with a fourth band
     with pytest.raises(UserError, match="4 bands"):
-        images.normalise(alpha.getvalue(), "x.tif", None, Format())
+        images.normalize(alpha.getvalue(), "x.tif", None, Format())
     pixels, valid = raw.read_pixels(alpha.getvalue(), "x.tif", PixelRecipe((4, 3, 1)))
     np.testing.assert_array_equal(pixels, scene[..., [3, 2, 0]])
     assert valid is None
@@ -155,7 +155,7 @@ def test_deep_bands_need_a_range(dtype: type, words: str) -> None:
     out = io.BytesIO()
     tifffile.imwrite(out, np.zeros((8, 9, 3), dtype), photometric="rgb")
     with pytest.raises(UserError, match=words):
-        images.normalise(out.getvalue(), "x.tif", None, Format())
+        images.normalize(out.getvalue(), "x.tif", None, Format())
 
 
 @pytest.mark.parametrize("kind", ["palette", "cmyk", "1 bit", "grey", "rgb"])
@@ -169,7 +169,7 @@ def test_pictures_in_tiffs_are_read_as_pictures(kind: str) -> None:
     out = io.BytesIO()
     image.save(out, "TIFF")
     expected = np.asarray(image.convert("RGB"))
-    stored = images.normalise(out.getvalue(), "x.tif", None, Format())
+    stored = images.normalize(out.getvalue(), "x.tif", None, Format())
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(stored.data))), expected)
     np.testing.assert_array_equal(raw.read_pixels(out.getvalue(), "x.tif", PixelRecipe())[0], expected)
 
