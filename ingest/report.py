@@ -57,7 +57,8 @@ def summary(facts: Manifest, expected: Mapping[str, int]) -> str:
 
 def _skipped(name: str, split: Split) -> str:
     """What --skip-bad left out of a split: the first few with their reasons; all of them are in dataset.json."""
-    shown = "; ".join(f"{one.file} ({one.reason})" for one in split.skipped[:3])
+    told = [one.reason if one.file in one.reason else f"{one.file} ({one.reason})" for one in split.skipped[:3]]
+    shown = "; ".join(told)
     more = f"; {len(split.skipped) - 3:,} more, listed in dataset.json" if len(split.skipped) > 3 else ""
     return one_line(f"warning: {counted(len(split.skipped), 'file')} of {name} left out: {shown}{more}")
 

@@ -87,7 +87,9 @@ def _of_shapes(tree: Tree, name: str, pairs: Sequence[Paired], shapes: Annotatio
         made.doubts.append("the annotation files name no categories: list the classes yourself")
         made.meaning.classes.append("object")
     made.notes = [f"{len(shapes.files)} annotation files ({shapes.form.title}): {shapes.glob(None)}"]
-    made.notes.append(f"{len(classes)} categories: {', '.join(classes[:12])}" + (", ..." if len(classes) > 12 else ""))
+    if classes:
+        more = ", ..." if len(classes) > 12 else ""
+        made.notes.append(f"categories: {', '.join(classes[:12])}{more}")
     made.doubts.append("what no shape covers is `background`: write `background: ignore` if not all is annotated")
     if shapes.broken:
         made.doubts.append(f"not all could be read: {shapes.broken}")

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ingest.errors import UserError
-from ingest.pixels import raw
+from ingest.pixels import raw, tiff
+from ingest.pixels.decode import is_tiff
 from ingest.pixels.labels import count_values
 from ingest.pixels.masks import ARRAYS, read_mask
 from ingest.sources.archives import Source
@@ -40,6 +41,10 @@ def look(source: Source) -> Look | None:
     try:
         data = source.read()
         name = source.name
+        if is_tiff(data):
+            found = tiff.facts_of(data, name)
+            if not found.by_pillow and found.bands not in (1, 3):  # Pillow would show three of four
+                return Look("picture", {}, {}, bands=found.bands, dtype=found.dtype)
         pixels = read_mask(data, name, colored=None)
     except UserError:
         return _head(source)

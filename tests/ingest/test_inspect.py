@@ -240,6 +240,17 @@ def test_scenes_of_twelve_bands_from_the_command_line(tmp_path: Path, quick) -> 
     assert 0.4 < facts.mean[0] < 0.6
 
 
+def test_four_bands_of_eight_bits(tmp_path: Path) -> None:
+    import tifffile
+
+    for number in range(3):
+        scene = np.random.default_rng(number).integers(0, 256, (*HW, 4), dtype=np.uint8)
+        (tmp_path / "img").mkdir(exist_ok=True)
+        tifffile.imwrite(tmp_path / f"img/{number}.tif", scene, photometric="rgb", extrasamples=[0])
+        save(mask(number), tmp_path / f"lbl/{number}.png")
+    assert draft(Tree(tmp_path)).bands == [1, 2, 3, 4]
+
+
 def test_without_a_terminal_it_stops_with_the_spec_written(raw: Path, tmp_path: Path, ingest) -> None:
     (raw / "dataset.yaml").unlink()
     out = tmp_path / "out"
