@@ -59,6 +59,9 @@ class Augment:
     that the net learns to use what is around it. Off: 0."""
     erase_area: tuple[float, float] = (0.02, 0.2)
     """Range of the erased rectangle's share of the crop; its aspect is between 0.3 and 3.3."""
+    cat_max_ratio: float = 1.0
+    """The crop's place is drawn again, up to nine times, where one class has at least this share of its labeled pixels,
+    going by the grid that ingest recorded; mmsegmentation: 0.75. Off: 1."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -82,6 +85,8 @@ class Augment:
         for key, most in (("brightness", 1), ("contrast", 0.95), ("saturation", 1), ("hue", 180)):
             if getattr(self, key) > most:
                 raise UserError(f"augment.{key} = {getattr(self, key)}: expected 0..{most}")
+        if not 0 < self.cat_max_ratio <= 1:
+            raise UserError(f"augment.cat_max_ratio = {self.cat_max_ratio}: a share, expected more than 0, at most 1")
         low, high = self.erase_area
         if not 0 < low <= high <= 1:
             raise UserError(f"augment.erase_area = [{low}, {high}]: expected [low, high] with 0 < low <= high <= 1")

@@ -17,7 +17,7 @@ import torch
 
 from ingest.errors import UserError
 from ingest.shards.reader import ShardSet
-from pipeline import geometry, plan, versions
+from pipeline import aim, geometry, plan, versions
 from pipeline.augment import Augment
 from pipeline.batch import Batch
 from pipeline.config import Stream
@@ -47,16 +47,17 @@ def digest(shards: ShardSet, stream: Stream, batches: int, *, world: int, epoch:
     first = ranks[0]
     for loader in ranks:
         loader.load_state_dict({"epoch": epoch, "position": 0, "fingerprint": loader.fingerprint()})
-    number_of = {key: number for number, key in enumerate(shards.keys)}
+    order = first.order(epoch)
     found = []
     with contextlib.ExitStack() as stack:
         streams = [stack.enter_context(contextlib.closing(iter(loader))) for loader in ranks]
         for _ in range(batches):
             here, position = first.epoch, first.position
             made = [next(batches_of) for batches_of in streams]
-            samples = np.array([number_of[key] for batch in made for key in batch.keys])
-            found.append({"epoch": here, "position": position, **_parts(shards, stream, here, samples, made)})
-    order = plan.windowed_order(stream.seed, epoch, shards.counts, stream.shuffle_window)
+            order = order if order.number == here else first.order(here)
+            places = np.arange(position, position + first.global_batch)
+            found.append({"epoch": here, "position": position, **_parts(first, order, places, made)})
+    samples = first.order(epoch).samples
     result = {
         "dataset": {
             "name": shards.manifest.name,
@@ -67,15 +68,16 @@ def digest(shards: ShardSet, stream: Stream, batches: int, *, world: int, epoch:
         },
         "recipe": {**dataclasses.asdict(stream), "augment": stream.augment.stated(), "world": world, "epoch": epoch},
         "versions": versions.pixels(),
-        "order": _hash([order.astype("<i8").tobytes()]),
+        "order": _hash([samples.astype("<i8").tobytes()]),
         "batches": found,
     }
     result["all"] = _hash([json.dumps([result["order"], found]).encode()])
     return json.loads(json.dumps(result))  # lists for tuples: as it comes back from a file
 
 
-def _parts(shards: ShardSet, stream: Stream, epoch: int, samples: np.ndarray, made: Sequence[Batch]) -> dict[str, str]:
-    draws = plan.draw(stream.seed, epoch, samples)
+def _parts(loader: TrainLoader, order: aim.Epoch, places: np.ndarray, made: Sequence[Batch]) -> dict[str, str]:
+    shards, stream, samples = loader.shards, loader.stream, order.samples[places]
+    draws = aim.draws_of(shards, stream, order, places)
     matrices = geometry.matrices(draws, shards.sizes_hw[samples], stream.augment)
     labels = [batch.labels for batch in made]
     return {
@@ -122,7 +124,7 @@ def compare(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
         differences = [
             f"{section}.{key}: {_value(ours[section], key)} here, {_value(theirs[section], key)} there"
             for section in ("dataset", "recipe")
-            for key in _dotted(ours[section])
+            for key in dict.fromkeys([*_dotted(ours[section]), *_dotted(theirs[section])])
             # Ranks and batch size only cut the stream: what counts is their product.
             if key not in ("name", "world", "batch_size") and _value(ours[section], key) != _value(theirs[section], key)
         ]
@@ -160,9 +162,13 @@ def _dotted(section: dict[str, Any]) -> list[str]:
 
 
 def _value(section: dict[str, Any], dotted: str) -> Any:
+    """The value; of a key that is not there (it came later, and is off) the word default."""
+    value: Any = section
     for part in dotted.split("."):
-        section = section[part]
-    return section
+        if not isinstance(value, dict) or part not in value:
+            return "default"
+        value = value[part]
+    return value
 
 
 def _hash(parts: Iterable[bytes]) -> str:

@@ -47,6 +47,10 @@ class DataConfig:
     """Batches made ahead."""
     shuffle_window: int = 0
     """Shards shuffled together: fewer at a time suit disks and network file systems; 0: the whole split."""
+    balance: dict[str, float] = field(default_factory=dict)
+    """Class -> share of the crops that are to show it, such as {pole: 0.1, rider: 0.05}: that share of an epoch's crops
+    is taken from images with the class, around a place where it is. Of an epoch of N crops the m others go on through
+    one order of all images, so that each comes at least once in N / m epochs. Empty: every image once an epoch."""
     on_bad_sample: Literal["error", "skip"] = "error"
     """A training sample whose file is damaged: stop, or count it for nothing (mean color, label 255) and say so."""
     max_bad_share: float = 0.1
@@ -63,6 +67,18 @@ class DataConfig:
         ):
             checks.whole(f"data.{key}", getattr(self, key), low, high)
         checks.number("data.max_bad_share", self.max_bad_share, "[0, 1]")
+        for name, share in self.balance.items():
+            checks.number(f"data.balance.{name}", share, "(0, 0.9]")
+        if sum(self.balance.values()) > 0.9:
+            raise UserError(
+                f"data.balance: its shares add up to {sum(self.balance.values()):g}; expected at most 0.9, so that all "
+                f"images are still seen"
+            )
+        if self.balance and self.shuffle_window:
+            raise UserError(
+                f"data.balance takes images from the whole split, data.shuffle_window = {self.shuffle_window} reads a "
+                f"few shards at a time: set data.shuffle_window=0, or leave data.balance out"
+            )
 
 
 @dataclass
@@ -84,10 +100,17 @@ class Stream:
     shuffle_window: int = 0
     """data.shuffle_window: shards shuffled together; 0: the whole split."""
     augment: Augment = field(default_factory=Augment)
+    balance: dict[str, float] = field(default_factory=dict)
+    """data.balance: class -> share of the crops that are to show it."""
+
+
+def stream_of(seed: int, data: DataConfig, augment: Augment, batch_size: int | None = None) -> Stream:
+    """The stream of a recipe's sections. batch_size: None for data.batch_size."""
+    return Stream(seed, batch_size or data.batch_size, data.shuffle_window, augment, dict(data.balance))
 
 
 # Keys of `data` that change the stream; the others say where it is read and how fast.
-_DATA = ("batch_size", "shuffle_window")
+_DATA = ("batch_size", "shuffle_window", "balance")
 KEYS = ["seed", *(f"data.{key}" for key in _DATA), *(f"augment.{key.name}" for key in fields(Augment))]
 
 
@@ -118,7 +141,7 @@ def parse(raw: dict[str, Any]) -> Stream:
             raise UserError(f"unknown key {str(key)!r}; did you mean {close[0]!r}?")
     sections = recipe.validated(_Sections, {key: normalized(key, raw[key]) for key in own if key in raw})
     checks.whole("seed", sections.seed, 0, MAX_SEED)
-    return Stream(sections.seed, sections.data.batch_size, sections.data.shuffle_window, sections.augment)
+    return stream_of(sections.seed, sections.data, sections.augment)
 
 
 def normalized(section: str, value: Any) -> Any:

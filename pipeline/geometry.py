@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from pipeline.augment import Augment
 from pipeline.plan import NUMBERS, Draws
 
+_AT_ONCE = 2**16  # samples, to bound the memory that a split of millions takes
+
 
 def scaled_sizes(draws: Draws, sizes_hw: NDArray[np.int64], augment: Augment) -> NDArray[np.int64]:
     """Height and width of each image after turning and scaling, int64 [B, 2], its aspect kept."""
@@ -108,9 +110,12 @@ def downsample_factors(draws: Draws, sizes_hw: NDArray[np.int64], augment: Augme
 
 def most_downsample_steps(sizes_hw: NDArray[np.int64], augment: Augment) -> int:
     """How often `downsample_factors` can ask for a halving of the size, at most: 0 to 3."""
-    # The smallest scale asks for most. By the function itself, so that both round alike.
-    zero = np.zeros((len(sizes_hw), NUMBERS))
-    return int(np.log2(downsample_factors(Draws.of(zero), sizes_hw, augment).max()))
+    most = 1
+    for first in range(0, len(sizes_hw), _AT_ONCE):
+        part = sizes_hw[first : first + _AT_ONCE]
+        # The smallest scale asks for most. By the function itself, so that both round alike.
+        most = max(most, int(downsample_factors(Draws.of(np.zeros((len(part), NUMBERS))), part, augment).max()))
+    return int(np.log2(most))
 
 
 def after_downsampling(matrix_23: NDArray[np.float64], factor: int) -> NDArray[np.float64]:

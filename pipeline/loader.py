@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ingest.errors import UserError
 from ingest.shards.reader import ShardSet
-from pipeline import color, geometry, plan
+from pipeline import aim, color, geometry, plan
 from pipeline.augment import blur_sigmas
 from pipeline.batch import Batch
 from pipeline.config import Stream
@@ -51,15 +51,24 @@ class TrainLoader:
                 f"split {shards.split!r} has {len(shards)} samples, fewer than one global batch of {self.global_batch} "
                 f"({ranks} x {self.batch_size}): lower the batch size"
             )
+        if stream.augment.cat_max_ratio < 1:
+            shards.areas(0)  # a dataset without the record is refused here, not in a thread
+        self._targets = aim.targets(shards, stream.balance)
         self.epoch = 0
         self.position = 0  # of the next global batch in the epoch's order
+
+    def order(self, epoch: int) -> aim.Epoch:
+        """The samples of an epoch, in the order in which it visits them."""
+        return aim.epoch_of(self.shards, self.stream, epoch, self._targets)
 
     def fingerprint(self) -> str:
         """Names the stream: equal fingerprints, seeds and positions give equal pixels."""
         tars = [shard.sha256 for shard in self.shards.manifest.split(self.shards.split).shards]
         stream = self.stream
-        facts = json.dumps([tars, stream.seed, stream.shuffle_window, stream.augment.stated()], sort_keys=True)
-        return hashlib.sha256(facts.encode()).hexdigest()[:16]
+        facts: list[Any] = [tars, stream.seed, stream.shuffle_window, stream.augment.stated()]
+        if stream.balance:
+            facts.append(stream.balance)
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream stands: plain numbers and a fingerprint."""
@@ -104,12 +113,13 @@ class TrainLoader:
 
     def _requests(self) -> Iterator[Request]:
         stream, rank, fill = self.stream, self.feeding.rank, mean_color(self.shards)
-        order_of: tuple[int, NDArray[np.int64]] | None = None
+        order: aim.Epoch | None = None
         for epoch, position in self._cursors():
-            if order_of is None or order_of[0] != epoch:
-                order_of = epoch, plan.windowed_order(stream.seed, epoch, self.shards.counts, stream.shuffle_window)
-            samples = plan.share(order_of[1], position, rank, self.batch_size)
-            draws = plan.draw(stream.seed, epoch, samples)
+            if order is None or order.number != epoch:
+                order = self.order(epoch)
+            positions = plan.positions(position, rank, self.batch_size)
+            samples = order.samples[positions]
+            draws = aim.draws_of(self.shards, stream, order, positions)
             sizes = self.shards.sizes_hw[samples]
             self.shards.will_need(samples)  # cold files are on their way while earlier batches are made
             yield Request(

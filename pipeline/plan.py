@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 MAX_SEED = 2**63 - 1  # of epochs too
 
-# Philox's key is (seed, epoch); its counter's last word keeps the two uses of one key apart.
-_ORDER, _DRAWS = 0, 1
+# Philox's key is (seed, epoch); its counter's last word keeps the uses of one key apart.
+_ORDER, _DRAWS, _PLACES, _AIMED, _LONG_ORDER, _POOL = range(6)
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,29 @@ def windowed_order(seed: int, epoch: int, shard_counts: Sequence[int], window: i
 
 def draw(seed: int, epoch: int, samples: NDArray[np.int64]) -> Draws:
     """The random numbers for `samples` (int64 [B]) in this epoch."""
-    numbers = np.empty((len(samples), NUMBERS))
-    for row, sample in zip(numbers, samples, strict=True):
-        # Words 1 and 2 of the counter are the sample's own; word 0 counts its numbers.
-        philox = np.random.Philox(key=_key(seed, epoch), counter=[0, int(sample), 0, _DRAWS])
-        row[:] = np.random.Generator(philox).random(NUMBERS)
-    return Draws.of(numbers)
+    return Draws.of(_uniform(seed, epoch, samples, _DRAWS, NUMBERS))
+
+
+def draw_aimed(seed: int, epoch: int, positions: NDArray[np.int64]) -> tuple[Draws, NDArray[np.float64]]:
+    """Random numbers of crops that are to show a class: they belong to positions (int64 [B]) of the epoch, since a
+    sample may come twice in it. And of the point that each is to hold, float64 [B, 3], uniform in [0, 1)."""
+    numbers = _uniform(seed, epoch, positions, _AIMED, 3 + NUMBERS)
+    return Draws.of(numbers[:, 3:]), numbers[:, :3]
+
+
+def draw_places(seed: int, epoch: int, samples: NDArray[np.int64], tries: int) -> NDArray[np.float64]:
+    """Further places for the samples' crops, float64 [B, tries, 2]: (top, left), uniform in [0, 1)."""
+    return _uniform(seed, epoch, samples, _PLACES, 2 * tries).reshape(len(samples), tries, 2)
+
+
+def _uniform(seed: int, epoch: int, owners: NDArray[np.int64], use: int, count: int) -> NDArray[np.float64]:
+    """`count` numbers for each owner, float64 [B, count]."""
+    numbers = np.empty((len(owners), count))
+    for row, owner in zip(numbers, owners, strict=True):
+        # Words 1 and 2 of the counter are the owner's own; word 0 counts its numbers.
+        philox = np.random.Philox(key=_key(seed, epoch), counter=[0, int(owner), 0, use])
+        row[:] = np.random.Generator(philox).random(count)
+    return numbers
 
 
 def steps_per_epoch(count: int, global_batch: int) -> int:
@@ -95,18 +112,41 @@ def steps_per_epoch(count: int, global_batch: int) -> int:
     return count // global_batch
 
 
-def share(order: NDArray[np.int64], position: int, rank: int, batch: int) -> NDArray[np.int64]:
-    """The samples that `rank` takes of the global batch that starts at `position` of the order, int64 [batch].
+def positions(first: int, rank: int, batch: int) -> NDArray[np.int64]:
+    """The places of the order that `rank` takes of the global batch that starts at place `first`, int64 [batch].
 
-    A world of R ranks takes [position, position + R*batch), and rank r the r-th `batch` of them: put back together, the
+    A world of R ranks takes [first, first + R*batch), and rank r the r-th `batch` of them: put back together, the
     ranks' batches are the order itself, whatever R is.
     """
-    start = position + rank * batch
-    return order[start : start + batch]
+    return first + rank * batch + np.arange(batch)
 
 
-def _order_generator(seed: int, epoch: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(key=_key(seed, epoch), counter=[0, 0, 0, _ORDER]))
+def balanced_order(
+    seed: int, epoch: int, count: int, pools: Sequence[tuple[int, NDArray[np.int64]]]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The order of an epoch in which some places are kept for chosen samples: (samples, pools), int64 [count] each.
+
+    pools: (n, candidates): n places go to samples of these, as evenly as n allows. The second array says which pool a
+    place belongs to, -1 for none. The other places go on through one long order of all samples, from epoch to epoch:
+    with m of them an epoch, every sample comes at least once in `ceil(count / m)` epochs.
+    """
+    kept = sum(places for places, _ in pools)
+    free = count - kept
+    epochs = -(-count // free)  # that a long order lasts
+    long = _order_generator(seed, epoch // epochs, _LONG_ORDER).permutation(count)
+    chosen = [long[(epoch % epochs * free + np.arange(free)) % count]]
+    whose = [np.full(free, -1)]
+    generator = _order_generator(seed, epoch, _POOL)
+    for number, (places, candidates) in enumerate(pools):
+        rounds = [generator.permutation(candidates) for _ in range(-(-places // len(candidates)))]
+        chosen.append(np.concatenate([*rounds, np.empty(0, np.int64)])[:places])
+        whose.append(np.full(places, number))
+    mixed = _order_generator(seed, epoch).permutation(count)
+    return np.concatenate(chosen).astype(np.int64)[mixed], np.concatenate(whose).astype(np.int64)[mixed]
+
+
+def _order_generator(seed: int, epoch: int, use: int = _ORDER) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=_key(seed, epoch), counter=[0, 0, 0, use]))
 
 
 def _key(seed: int, epoch: int) -> NDArray[np.uint64]:

@@ -14,7 +14,7 @@ from ingest.shards import pictures
 from ingest.shards.manifest import IGNORE, Manifest
 from ingest.shards.pictures import Cell, Entry, Panel
 from ingest.shards.reader import ShardSet
-from pipeline import color, geometry, plan
+from pipeline import aim, color, geometry, plan
 from pipeline.augment import Augment, blur_radius, blur_sigmas
 from pipeline.config import Stream
 from pipeline.feeding import Feeding
@@ -43,10 +43,11 @@ def crops(shards: ShardSet, stream: Stream, count: int, epoch: int, device: str)
     loader = TrainLoader(shards, replace(stream, batch_size=1), Feeding(device=torch.device(device)))
     loader.load_state_dict({"epoch": epoch, "position": 0, "fingerprint": loader.fingerprint()})
     found = []
+    order = loader.order(epoch)
     with contextlib.closing(iter(loader)) as batches:
-        for batch in islice(batches, min(count, len(shards))):
-            sample = np.array([shards.keys.index(batch.keys[0])])
-            draws = plan.draw(stream.seed, epoch, sample)
+        for position, batch in enumerate(islice(batches, min(count, len(shards)))):
+            sample = order.samples[[position]]
+            draws = aim.draws_of(shards, stream, order, np.array([position]))
             matrix = geometry.matrices(draws, shards.sizes_hw[sample], stream.augment)[0]
             assert batch.labels is not None  # the loader refuses splits without
             found.append(
@@ -55,10 +56,17 @@ def crops(shards: ShardSet, stream: Stream, count: int, epoch: int, device: str)
                     batch.images[0].permute(1, 2, 0).cpu().numpy(),
                     batch.labels[0].cpu().numpy(),
                     outside(matrix, shards.sizes_hw[sample[0]], stream.augment.crop),
-                    _caption(draws, matrix, stream.augment),
+                    _caption(draws, matrix, stream.augment) + _aimed(shards, order, position),
                 )
             )
     return found
+
+
+def _aimed(shards: ShardSet, order: aim.Epoch, position: int) -> str:
+    """Which class the crop was to show, when it was."""
+    if order.aims is None or order.aims[position] < 0:
+        return ""
+    return f", aimed at {shards.manifest.classes[order.aims[position]]}"
 
 
 def outside(matrix: NDArray[np.float64], size_hw: NDArray[np.int64], crop: tuple[int, int]) -> NDArray[np.bool_]:

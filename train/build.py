@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 import nets
 from ingest.errors import UserError
 from ingest.shards.reader import ShardSet
-from pipeline.config import Stream
+from pipeline.config import stream_of
 from pipeline.feeding import for_split, of_recipe
 from pipeline.loader import EvalLoader, TrainLoader
 from train import backends, length, model
@@ -91,7 +91,7 @@ def _data(recipe: Recipe, ranks: Ranks, state: State | None) -> _Data:
         model.check_classes(state["dataset"], shards.manifest)
         batch_size = resume.batch_size(recipe, state, ranks.count)
     feeding = of_recipe(data, ranks.device, ranks.rank, ranks.count, ranks.local_count)
-    stream = Stream(recipe.seed, batch_size, data.shuffle_window, recipe.augment)
+    stream = stream_of(recipe.seed, data, recipe.augment, batch_size)
     loader = TrainLoader(shards, stream, for_split(feeding, data.device, shards))
     validator = None
     if data.val:

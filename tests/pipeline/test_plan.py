@@ -72,7 +72,7 @@ def test_shares_are_the_order_dealt_out(world: int) -> None:
         sample
         for step in range(steps)
         for rank in range(world)
-        for sample in plan.share(order, step * world * batch, rank, batch)
+        for sample in order[plan.positions(step * world * batch, rank, batch)]
     ]
     assert dealt == order[: steps * world * batch].tolist() and steps == 4
 
