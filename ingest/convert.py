@@ -8,6 +8,9 @@ from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ingest import tiling
 from ingest.errors import UserError
 from ingest.pixels import images, labels, rasters
@@ -30,6 +33,7 @@ class Rules:
     images: Format = Format()  # noqa: RUF009  frozen
     skip_bad: bool = False  # broken samples are left out and listed, instead of ending the ingest
     folder: str = ""  # where scenes were prepared, for samples that are tiles of them
+    empty: frozenset[int] | None = None  # a label of these train ids alone is left out with its image
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,16 @@ def convert(pair: Pair, rules: Rules) -> Converted | Skipped:
         raise
 
 
-def _convert_tile(pair: Pair, rules: Rules) -> Converted:
+def _is_empty(pixels: NDArray[np.int64], rules: Rules) -> bool:
+    """Whether a label shows nothing; `pixels` per train id."""
+    return rules.empty is not None and set(np.flatnonzero(pixels).tolist()) <= rules.empty
+
+
+def _left_out(pair: Pair) -> Skipped:
+    return Skipped(pair.image.name, "shows nothing but background and ignored pixels (--drop-empty)")
+
+
+def _convert_tile(pair: Pair, rules: Rules) -> Converted | Skipped:
     """A tile of a scene that was decoded, checked and mapped before."""
     assert pair.window is not None
     scene = tiling.prepared(Path(rules.folder), pair.image)
@@ -68,6 +81,8 @@ def _convert_tile(pair: Pair, rules: Rules) -> Converted:
     if pair.label is not None:
         ids = rasters.cut(tiling.prepared(Path(rules.folder), pair.label), pair.window)
         ids = rasters.ignore_holes(ids, scene, pair.window)
+        if _is_empty(labels.count_values(ids), rules):
+            return _left_out(pair)
         label, shown = png.encode(ids), areas.to_text(areas.measure(ids))
     height, width, channels = pixels.shape
     if channels == 3:
@@ -78,20 +93,23 @@ def _convert_tile(pair: Pair, rules: Rules) -> Converted:
     return Converted(data, ext, label, height, width, *rasters.count(pixels), shown, sums)
 
 
-def _convert(pair: Pair, rules: Rules) -> Converted:
+def _convert(pair: Pair, rules: Rules) -> Converted | Skipped:
     if pair.window is not None:
         return _convert_tile(pair, rules)
     label, label_hw, shown, unmatched = None, None, None, 0
+    upright = isinstance(pair.label, DrawnLabel) and pair.label.upright
     data = pair.image.read()
     if pair.label is not None:
         stored = _label(pair.label, data, pair.image.name, rules)
+        if _is_empty(stored.pixels, rules):
+            return _left_out(pair)
         label, ids, unmatched = stored.png, stored.ids, stored.unmatched
         label_hw = (ids.shape[0], ids.shape[1])
         if size := images.fit(*label_hw, rules.images.max_side):
             ids = labels.resize(ids, size)
             label = png.encode(ids)
         shown = areas.to_text(areas.measure(ids))
-    image = images.normalize(data, pair.image.name, label_hw, rules.images)
+    image = images.normalize(data, pair.image.name, label_hw, rules.images, upright)
     return Converted(
         image.data,
         image.ext,
@@ -111,7 +129,7 @@ def _label(label: Source | DrawnLabel, image: bytes, image_name: str, rules: Rul
     """A mask file, or an annotation's shapes drawn for this image."""
     if isinstance(label, Source):
         return labels.normalize(label.read(), label.name, rules.labels, rules.classes)
-    return labels.drawn(label, *image_size(image, image_name))
+    return labels.drawn(label, *image_size(image, image_name, label.upright))
 
 
 def convert_all(pairs: Iterable[Pair], rules: Rules, workers: int) -> Generator[Converted | Skipped, None, None]:

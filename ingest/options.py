@@ -73,6 +73,7 @@ class Common:
     tile: tuple[int, int, int] | None
     seed: int
     skip_bad: bool
+    drop_empty: bool
     resume: bool
     dry_run: bool
     as_json: bool
@@ -106,7 +107,7 @@ class Common:
         from ingest.shards import remote
 
         self._look(raw)
-        raw = self._scenes(raw)
+        raw = dataclasses.replace(self._scenes(raw), drop_empty=self.drop_empty)
         options = {
             "splits": list(raw.splits),
             "shard_size": self.shard_size,
@@ -115,6 +116,7 @@ class Common:
             "tile": list(self.tile) if self.tile else None,
             "seed": self.seed,
             "skip_bad": self.skip_bad,
+            "drop_empty": self.drop_empty,
             **raw.options,
         }
         words = [*words, *(word for split in raw.splits for word in ("--split", split))]
@@ -122,6 +124,7 @@ class Common:
         words += ["--max-side", str(self.max_side)] if self.max_side else []
         words += ["--tile", "{}x{}+{}".format(*self.tile)] if self.tile else []
         words += ["--skip-bad"] if self.skip_bad else []
+        words += ["--drop-empty"] if self.drop_empty else []
         out = self.out or str(Path("shards") / raw.name)
         url = out if remote.is_url(out) else None
         # shards for a URL are made here first, under a name of its own, so that --resume finds them
@@ -205,6 +208,7 @@ def ingest_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--dry-run", is_flag=True, help="Say what was found, and stop."),
         click.option("--resume", is_flag=True, help="Go on from the finished shards of a killed run."),
         click.option("--skip-bad", is_flag=True, help="Leave out broken samples and list them, instead of stopping."),
+        click.option("--drop-empty", is_flag=True, help="Leave out images that show nothing but background."),
         click.option("--seed", type=int, default=0, show_default=True, help="Of the order of the samples."),
         click.option("--max-side", type=click.IntRange(1), metavar="PX", help="Scale larger images down to this."),
         click.option(

@@ -25,7 +25,7 @@ from ingest.pixels.labels import DrawnLabel
 from ingest.resume import begin, claim, fingerprint, finished, forget_stamps, stamp
 from ingest.shards import columns_writer, manifest, summary
 from ingest.shards.idx import Member
-from ingest.shards.manifest import Manifest, Sample, ShardRecord, Skipped
+from ingest.shards.manifest import IGNORE, Manifest, Sample, ShardRecord, Skipped
 from ingest.shards.tar import TarWriter
 from ingest.sources.archives import Source
 from ingest.sources.raw import Pair, RawDataset
@@ -102,7 +102,7 @@ def write(raw: RawDataset, out: Path, settings: Settings) -> Manifest:
     refuse_existing(out)
     partial = out.with_name(out.name + ".partial")
     shards = plan(raw, source_bytes_a_shard(raw, out, settings.images, settings.shard_size), settings.seed)
-    rules = Rules(raw.labels, tuple(raw.classes), settings.images, settings.skip_bad, str(partial))
+    rules = Rules(raw.labels, tuple(raw.classes), settings.images, settings.skip_bad, str(partial), _empty(raw))
     # without skip_bad: who stumbles over a broken file late may go on with it
     deciding = {key: value for key, value in settings.options.items() if key != "skip_bad"}
     digest = fingerprint(raw.name, raw.classes, deciding, [_identity(shard) for shard in shards])
@@ -147,6 +147,13 @@ def source_bytes_a_shard(raw: RawDataset, out: Path, images: Format, shard_size:
 def _sources(shard: PlannedShard) -> list[Source | DrawnLabel]:
     """The files that a shard is made from."""
     return [one for sample in shard.samples for one in (sample.pair.image, sample.pair.label) if one is not None]
+
+
+def _empty(raw: RawDataset) -> frozenset[int] | None:
+    """The train ids that alone make an image empty, where such images are to be left out."""
+    if not raw.drop_empty:
+        return None
+    return frozenset({IGNORE} if raw.background is None else {IGNORE, raw.background})
 
 
 def _identity(shard: PlannedShard) -> list[Any]:

@@ -47,10 +47,10 @@ def check(raw: Any, classes: Sequence[str], path: str) -> LabelSpec:
         raise UserError(f"{path}: labels: attribute: {form.title} has none: leave it out")
     if raw.get("masks") and not form.masks:
         raise UserError(f"{path}: labels: masks: {form.title} holds shapes, not the colors of masks: leave it out")
-    background = _background(raw, classes, path)
+    outside = _background(raw, classes, path)
     ids = _ids(raw, classes, path)
     for name in _BACKGROUND:
-        ids.setdefault(name, background)
+        ids.setdefault(name, outside)
     ids.setdefault("__ignore__", IGNORE)  # LabelMe's word
     omit = frozenset(_names(raw, "omit", path))
     if both := sorted(omit & set(ids)):
@@ -59,7 +59,7 @@ def check(raw: Any, classes: Sequence[str], path: str) -> LabelSpec:
     return LabelSpec(
         form,
         None if raw.get("files") is None else str(raw["files"]),
-        Rules(ids, background, omit, cast(Literal["", "omit", "ignore"], others)),
+        Rules(ids, outside, omit, cast(Literal["", "omit", "ignore"], others)),
         None if raw.get("attribute") is None else str(raw["attribute"]),
         tuple(map(str, names)) if isinstance(names, list | tuple) else str(names),
         None if raw.get("masks") is None else str(raw["masks"]),
@@ -67,11 +67,16 @@ def check(raw: Any, classes: Sequence[str], path: str) -> LabelSpec:
     )
 
 
+def background(classes: Sequence[str]) -> int:
+    """The train id of the class that goes by that name; 255 where there is none."""
+    return next((index for index, name in enumerate(classes) if name.lower() in _BACKGROUND), IGNORE)
+
+
 def _background(raw: Mapping[str, Any], classes: Sequence[str], path: str) -> int:
     """The train id of what no shape covers: what `background` says, else the class of that name, else ignored."""
     given = raw.get("background")
     if given is None:
-        return next((index for index, name in enumerate(classes) if name.lower() in _BACKGROUND), IGNORE)
+        return background(classes)
     if given == "ignore":
         return IGNORE
     if str(given) not in classes:

@@ -11,6 +11,7 @@ from ingest.errors import UserError
 
 # Pixels of one image: what Pillow, too, takes for an attack (a 16-bit RGBA image of that many fills 1.4 GB). It is
 # checked on the header, before memory is taken. Larger scenes are TIFFs, which are read in strips (`rasters`).
+ORIENTATION = 0x0112  # EXIF tag: 1 upright, 2 to 4 turned by 180 degrees or mirrored, 5 to 8 lying
 MAX_PIXELS = 178_956_970
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # Pillow's, at half of that
 
@@ -28,12 +29,16 @@ def decode_image(data: bytes, name: str) -> Image.Image:
         raise _told(error, name, "fetch the file again or remove it") from error
 
 
-def image_size(data: bytes, name: str) -> tuple[int, int]:
-    """(height, width) as the pixels lie in the file, from its header alone. UserError names a broken file."""
+def image_size(data: bytes, name: str, upright: bool = False) -> tuple[int, int]:
+    """(height, width) as the pixels lie in the file, or as its EXIF tag turns them, from its header alone.
+
+    UserError names a broken file.
+    """
     try:
         with Image.open(io.BytesIO(data)) as image:
             _check_size(image, name)
-            return image.height, image.width
+            lying = upright and image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+            return (image.width, image.height) if lying else (image.height, image.width)
     except UserError:
         raise
     except Exception as error:

@@ -73,6 +73,11 @@ class FeatureLabel:
     attribute: str
     rules: Rules
 
+    @property
+    def upright(self) -> bool:
+        """A scene's pixels lie as its transform says."""
+        return False
+
     def ids(self, height: int, width: int) -> NDArray[np.uint8]:
         """Train ids [H, W]. A pixel is of the feature that its center lies in."""
         return np.concatenate(list(self.strips(height, width)))

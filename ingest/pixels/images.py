@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ingest.errors import UserError
-from ingest.pixels.decode import decode_image
+from ingest.pixels.decode import ORIENTATION, decode_image
 from ingest.pixels.raw import picture
 from ingest.pixels.recipe import to_rgb
 from ingest.shards import png, rows
 from ingest.shards.manifest import ImageExt
 
-_ORIENTATION = 0x0112  # EXIF tag
 _BASELINE = (0xC0, 0xC1)  # JPEG start-of-frame markers: baseline, extended sequential; both Huffman-coded
 _NO_LENGTH = (0x01, *range(0xD0, 0xD9))  # JPEG markers that stand alone
 # EXIF orientation -> Pillow's operation that sets the picture upright (EXIF 2.3, section 4.6.4)
@@ -61,7 +60,7 @@ class Format:
     max_side: int | None = None  # pixels: larger images are scaled down, labels with them
 
 
-def normalize(data: bytes, name: str, label_hw: tuple[int, int] | None, form: Format) -> Stored:
+def normalize(data: bytes, name: str, label_hw: tuple[int, int] | None, form: Format, upright: bool = False) -> Stored:
     """An image file -> an 8-bit RGB baseline JPEG or PNG without orientation tag.
 
     Such files go through byte for byte. All else becomes PNG without loss: gray and palette turn to RGB, CMYK by
@@ -70,11 +69,14 @@ def normalize(data: bytes, name: str, label_hw: tuple[int, int] | None, form: Fo
 
     A mask lies on the pixel grid its annotator saw. Most datasets' tools ignored EXIF, so the stored pixels stay as
     they are and only the tag goes (from a JPEG without touching a pixel); but where the label's size fits the upright
-    picture alone, the picture is set upright. Raises UserError on a broken file or sizes that differ.
+    picture alone, or was drawn on the upright picture (`upright`), the picture is set upright. Raises UserError on a
+    broken file or sizes that differ.
     """
     image = picture(data, name)
-    orientation = image.getexif().get(_ORIENTATION, 1)
-    turned = False
+    orientation = image.getexif().get(ORIENTATION, 1)
+    turned = upright and orientation in (2, 3, 4)
+    if upright and orientation in (5, 6, 7, 8):
+        turned = label_hw == (image.width, image.height)
     if label_hw is not None and label_hw != (image.height, image.width):
         if not (orientation in (5, 6, 7, 8) and label_hw == (image.width, image.height)):
             raise UserError(
@@ -96,7 +98,8 @@ def normalize(data: bytes, name: str, label_hw: tuple[int, int] | None, form: Fo
         if turned:
             image = image.transpose(_UPRIGHT[orientation])
         if scaled:
-            size = (scaled[0], scaled[1]) if turned else (scaled[1], scaled[0])
+            lying = turned and orientation in (5, 6, 7, 8)
+            size = (scaled[0], scaled[1]) if lying else (scaled[1], scaled[0])
             image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
         ext = _EXTENSIONS.get(form.kind, "png")
         data = _jpeg(image, form.quality) if ext == "jpg" else _PACK[ext](np.asarray(image))

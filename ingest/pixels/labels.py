@@ -42,6 +42,7 @@ class LabelMap:
         return table
 
 
+@runtime_checkable
 class DrawnLabel(Protocol):
     """A label that is drawn from shapes in the worker that converts its image. Picklable and small."""
 
@@ -52,6 +53,10 @@ class DrawnLabel(Protocol):
     @property
     def size(self) -> int:
         """About its bytes as a PNG, for the planning of shards."""
+
+    @property
+    def upright(self) -> bool:
+        """Whether it was drawn on the picture as its EXIF tag turns it, which is how annotation tools show it."""
 
     def ids(self, height: int, width: int) -> NDArray[np.uint8]:
         """Train ids [H, W] for an image of this size, or of the size that the annotation records where that differs:

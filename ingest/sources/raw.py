@@ -54,6 +54,8 @@ class RawDataset:
     expected: dict[str, int] = field(default_factory=dict)  # official sample counts, where the splits have them
     options: dict[str, Any] = field(default_factory=dict)  # what was detected or chosen: labels, version, classes
     pixels: PixelRecipe = field(default_factory=PixelRecipe)  # not plain: scenes, to be read by `rasters`
+    background: int | None = None  # train id of what is nothing in particular, where a class is that
+    drop_empty: bool = False  # images of nothing but background and ignored pixels are left out
     notes: list[str] = field(default_factory=list)  # what was concluded from the data, to be said once
 
 

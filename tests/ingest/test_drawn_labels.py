@@ -25,6 +25,7 @@ class Left:
     name: str = "a.json: one.png"
     size: int = 100
     hw: tuple[int, int] | None = None
+    upright: bool = False
 
     def ids(self, height: int, width: int) -> np.ndarray:
         out = np.zeros(self.hw or (height, width), np.uint8)
