@@ -64,6 +64,8 @@ def stamp(sources: Iterable[Source | DrawnLabel]) -> str:
             what = f"{source.name}\0{source.size}\0{_changed(source.path)}\0".encode("utf-8", "surrogateescape")
         else:
             what = pickle.dumps(source)
+            if isinstance(record := getattr(source, "record", None), Source):  # a file of its own
+                what += str(_changed(record.path)).encode()
         digest.update(what)
     return digest.hexdigest()
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from ingest.datasets import cityscapes_polygons
+from ingest.datasets.annotated import Label
 from ingest.datasets.guess import not_found
 from ingest.errors import UserError
 from ingest.pixels.labels import Color, LabelMap
+from ingest.pixels.polygons import Rules
 from ingest.shards.manifest import IGNORE
+from ingest.sources.archives import Source
 from ingest.sources.raw import Pair, RawDataset, choose_splits, pair_up
 from ingest.sources.trees import Tree
 
@@ -35,6 +40,11 @@ TRAINED: dict[int, tuple[str, Color]] = {
     32: ("motorcycle", (0, 0, 230)),
     33: ("bicycle", (119, 11, 32)),
 }
+# the other labels' names (helpers/labels.py), of which one stands for license plates and is never drawn
+UNTRAINED = (
+    "unlabeled", "ego vehicle", "rectification border", "out of roi", "static", "dynamic", "ground", "parking",
+    "rail track", "guard rail", "bridge", "tunnel", "polegroup", "caravan", "trailer",
+)  # fmt: skip
 IDS = 34  # 0..33; the 35th label, licence plate (-1), is never drawn in labelIds masks
 CLASSES = [name for name, _ in TRAINED.values()]
 EXPECTED = {"train": 2975, "val": 500, "test": 1525, "train_extra": 19998}
@@ -47,18 +57,38 @@ def label_map() -> LabelMap:
     return LabelMap({label: trained.get(label, IGNORE) for label in range(IDS)} | {IGNORE: IGNORE}, {})
 
 
+def _masks(tree: Tree, folder: str) -> dict[tuple[str, ...], str]:
+    """{(split, stem): file} of masks, or of polygons where there are no masks."""
+    path = rf"{folder}/(train|val|train_extra)/[^/]+/([^/]+)_{folder}"
+    return tree.index(rf"{path}_labelIds\.png") or tree.index(rf"{path}_polygons\.json")
+
+
+def polygon_rules() -> Rules:
+    """How the 35 labels' names become train ids. `cargroup` counts as `car`; a license plate is part of its car."""
+    names = [*(name for name, _ in TRAINED.values()), *UNTRAINED]
+    ids = {name: train if train < len(TRAINED) else IGNORE for train, name in enumerate(names)}
+    groups = {f"{name}group": train for name, train in ids.items()}
+    return Rules(groups | ids, IGNORE, omit=("license plate",))
+
+
+def _drawn(pair: Pair) -> Pair:
+    """The pair with a label that is drawn, where it is a polygon file."""
+    if not isinstance(pair.label, Source) or not pair.label.name.endswith(".json"):
+        return pair
+    label = Label(pair.label.name, pair.label.size, cityscapes_polygons.FORM.name, pair.label, polygon_rules())
+    return dataclasses.replace(pair, label=label)
+
+
 def find(src: Path, splits: Sequence[str] = (), labels: str | None = None, skip_bad: bool = False) -> RawDataset:
     """Pairs `leftImg8bit/<split>/<city>/<stem>_leftImg8bit.png` with `<gt>/<split>/<city>/<stem>_<gt>_labelIds.png`.
 
     Both may lie anywhere below `src`: a merged root, one folder a zip, or in the zips. `labels` is fine or coarse; by
-    default fine where there is any. The test split's masks are dummies and are left out.
+    default fine where there is any. The test split's masks are dummies and are left out. Where there are no such masks,
+    the polygons that they are drawn from (`..._polygons.json`) are drawn here.
     """
     tree = Tree(src)
     images = tree.index(r"leftImg8bit/(train|val|test|train_extra)/[^/]+/([^/]+)_leftImg8bit\.png")
-    masks = {
-        kind: tree.index(rf"{folder}/(train|val|train_extra)/[^/]+/([^/]+)_{folder}_labelIds\.png")
-        for kind, folder in LABELS.items()
-    }
+    masks = {kind: _masks(tree, folder) for kind, folder in LABELS.items()}
     kind = labels or ("fine" if masks["fine"] or not masks["coarse"] else "coarse")
     if not images:
         raise not_found(tree, NAME, "leftImg8bit/{train,val,test}/<city>/*_leftImg8bit.png")
@@ -77,7 +107,8 @@ def find(src: Path, splits: Sequence[str] = (), labels: str | None = None, skip_
     for split in chosen:
         mine = {stem: name for (of, stem), name in images.items() if of == split}
         truth = None if split == "test" else {stem: name for (of, stem), name in masks[kind].items() if of == split}
-        paired[split], skipped[split] = pair_up(tree, mine, truth, f"{LABELS[kind]}/{split}", skip_bad)
+        pairs, skipped[split] = pair_up(tree, mine, truth, f"{LABELS[kind]}/{split}", skip_bad)
+        paired[split] = [_drawn(pair) for pair in pairs]
     name = NAME if kind == "fine" else f"{NAME}_coarse"
     palette = [color for _, color in TRAINED.values()]
     expected = {split: EXPECTED[split] for split in chosen}

@@ -52,8 +52,8 @@ def check(raw: Any, classes: Sequence[str], path: str) -> LabelSpec:
     for name in _BACKGROUND:
         ids.setdefault(name, outside)
     ids.setdefault("__ignore__", IGNORE)  # LabelMe's word
-    omit = frozenset(_names(raw, "omit", path))
-    if both := sorted(omit & set(ids)):
+    omit = tuple(sorted(set(_names(raw, "omit", path))))
+    if both := [name for name in omit if name in ids]:
         raise UserError(f"{path}: labels: omit: {both[0]!r} is a class or mapped, too: drop it from one of them")
     names = raw.get("names") or ""
     return LabelSpec(

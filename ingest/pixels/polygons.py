@@ -81,7 +81,7 @@ class Rules:
 
     ids: Mapping[str, int]  # category -> train id, 255 = ignore
     background: int = IGNORE  # train id of the pixels outside of all shapes
-    omit: frozenset[str] = frozenset()  # categories that are not drawn
+    omit: tuple[str, ...] = ()  # categories that are not drawn
     others: Literal["", "omit", "ignore"] = ""  # what happens to a category that is not listed; "": a mistake
     called: Mapping[str, str] = field(default_factory=dict)  # number -> name, of categories that are numbers
 
