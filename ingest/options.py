@@ -104,6 +104,7 @@ class Common:
         """Writes the shards and reports. `words` name the source, so that the manifest tells how to make it again."""
         from ingest import report, writer
         from ingest.pixels.images import Format
+        from ingest.plan import plan
         from ingest.shards import remote
 
         self._look(raw)
@@ -133,7 +134,7 @@ class Common:
         images = Format(kind, int(quality or 0), self.max_side)
         if self.dry_run:
             size = writer.source_bytes_a_shard(raw, folder, images, self.shard_size)
-            found = report.found(raw, writer.plan(raw, size, self.seed))
+            found = report.found(raw, plan(raw, size, self.seed))
             click.echo(json.dumps(found, indent=1) if self.as_json else report.found_table(found))
             click.echo(f"{out}: nothing was decoded or written (--dry-run)", err=True)
             return

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ingest.errors import one_line
+from ingest.plan import PlannedShard
 from ingest.shards.manifest import Manifest, Split
 from ingest.shards.wording import human_bytes
 from ingest.sources.raw import RawDataset
-from ingest.writer import PlannedShard
 
 
 def summary(facts: Manifest, expected: Mapping[str, int]) -> str:

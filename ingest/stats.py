@@ -90,7 +90,7 @@ def as_table(stats: Stats) -> str:
 
 
 def draw(stats: Stats) -> Image.Image:
-    """A bar a class, most frequent first, in the class's colour."""
+    """A bar a class, most frequent first, in the class's color."""
     line, left, bar = 20, 170, 480
     classes = sorted(stats.classes, key=lambda one: -one.pixels)
     page = Image.new("RGB", (left + bar + 90, (len(classes) + 2) * line), (255, 255, 255))

@@ -143,7 +143,7 @@ def _write_tar(path: Path, samples: list[list[tuple[str, bytes]]]) -> None:
 
 
 def smooth_scene(height: int, width: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A smooth random colour image and a label of a few large blobs (classes 0..4, some 255)."""
+    """A smooth random color image and a label of a few large blobs (classes 0..4, some 255)."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width] / max(height, width)
     waves = [np.sin(2 * np.pi * (a * x + b * y + c)) for a, b, c in random.uniform(0.2, 1.5, (4, 3))]

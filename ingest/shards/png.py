@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _NONE, _UP = 0, 2  # filter types, section 9.2
-_GREY, _RGB = 0, 2  # colour types, section 11.2.1
+_GRAY, _RGB = 0, 2  # color types, section 11.2.1
 _LEVEL = 6  # higher packs a few per cent better, in eight times the time
 
 
@@ -31,7 +31,7 @@ def encode(pixels: NDArray[np.uint8]) -> bytes:
         rows[:, 0], rows[0, 1:] = _UP, flat[0]
         np.subtract(flat[1:], flat[:-1], out=rows[1:, 1:])
     packed = bytes(deflate.zlib_compress(rows.data, _LEVEL))
-    head = struct.pack(">IIBBBBB", width, height, 8, _GREY if pixels.ndim == 2 else _RGB, 0, 0, 0)
+    head = struct.pack(">IIBBBBB", width, height, 8, _GRAY if pixels.ndim == 2 else _RGB, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", head) + _chunk(b"IDAT", packed) + _chunk(b"IEND", b"")
 
 

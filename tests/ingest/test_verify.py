@@ -86,7 +86,7 @@ def test_stats_are_those_of_the_labels(shards: Path, raw: Path, tmp_path: Path):
         stats.measure(shards, "test")
 
 
-def test_a_sheet_shows_the_label_colours(shards: Path):
+def test_a_sheet_shows_the_label_colors(shards: Path):
     page = np.asarray(sheet(shards, "val", 4))
     for color in manifest.load(shards).palette:  # the legend's swatches
         assert (page == np.array(color, np.uint8)).all(-1).any()

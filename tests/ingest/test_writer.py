@@ -22,6 +22,7 @@ from ingest import room, writer
 from ingest.datasets.folder import find, load_spec
 from ingest.errors import UserError
 from ingest.pixels.images import Format
+from ingest.plan import plan
 from ingest.shards import idx
 from ingest.shards import tar as shard
 from ingest.shards.manifest import load
@@ -52,9 +53,9 @@ def test_same_bytes_for_any_number_of_workers(raw: Path, tmp_path: Path):
 
 
 def test_shuffled_once_by_the_seed(raw: Path):
-    order = [sample.key for shard in writer.plan(found(raw), 10_000, 0) for sample in shard.samples]
-    again = [sample.key for shard in writer.plan(found(raw), 10**9, 0) for sample in shard.samples]
-    other = [sample.key for shard in writer.plan(found(raw), 10_000, 1) for sample in shard.samples]
+    order = [sample.key for shard in plan(found(raw), 10_000, 0) for sample in shard.samples]
+    again = [sample.key for shard in plan(found(raw), 10**9, 0) for sample in shard.samples]
+    other = [sample.key for shard in plan(found(raw), 10_000, 1) for sample in shard.samples]
     assert order == again and order != sorted(order) and other != order and sorted(other) == sorted(order)
 
 
@@ -73,8 +74,7 @@ def test_full_disk_leaves_nothing(raw: Path, tmp_path: Path, monkeypatch: pytest
 
 
 def test_an_error_keeps_finished_shards_for_resume(raw: Path, tmp_path: Path):
-    plan = writer.plan(found(raw), 10_000, 0)
-    last = plan[-1].samples[-1].pair.image
+    last = plan(found(raw), 10_000, 0)[-1].samples[-1].pair.image
     whole = Path(last.path).read_bytes()
     Path(last.path).write_bytes(b"x" * len(whole))  # same size, so the same plan
     with pytest.raises(UserError, match=r"shards are done: go on with --resume"):
@@ -92,7 +92,7 @@ def test_an_error_keeps_finished_shards_for_resume(raw: Path, tmp_path: Path):
 
 def test_resume_makes_shards_anew_whose_files_changed(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A file of the same name and size, written later: what was made of the old one is not taken for it."""
-    shards = writer.plan(found(raw), 10_000, 0)
+    shards = plan(found(raw), 10_000, 0)
     first, last = (Path(shards[i].samples[0].pair.image.path) for i in (0, -1))
     whole = last.read_bytes()
     last.write_bytes(b"x" * len(whole))
