@@ -18,7 +18,7 @@ from pipeline.config import stream_of
 from pipeline.feeding import for_split, of_recipe
 from pipeline.loader import EvalLoader, TrainLoader
 from train import backends, length, model
-from train.checkpoints import resume
+from train.checkpoints import checkpoint, resume, start
 from train.checkpoints.monitor import Monitor
 from train.checkpoints.state import DatasetFacts, State, dataset_facts
 from train.config import Recipe
@@ -53,7 +53,7 @@ def run(recipe: Recipe, ranks: Ranks, folder: Path, state: State | None = None) 
     facts = data.facts
     monitor = Monitor(recipe.train.monitor, facts["classes"], recipe.train.patience, recipe.train.keep_best)
     torch.manual_seed(recipe.seed)
-    net = _net(recipe, ranks, data, state)
+    net, begun = _net(recipe, ranks, data, state)
     run = Run(
         recipe=recipe,
         ranks=ranks,
@@ -68,6 +68,7 @@ def run(recipe: Recipe, ranks: Ranks, folder: Path, state: State | None = None) 
         scaler=_scaler(recipe, ranks.device),
         loss=SegmentationLoss(recipe.loss, len(facts["classes"]), data.counts).to(ranks.device),
         monitor=monitor,
+        begun_from=begun,
         counts=ConfusionMatrix(len(facts["classes"]), ranks.device) if recipe.train.train_miou else None,
     )
     if state is not None:
@@ -102,10 +103,16 @@ def _data(recipe: Recipe, ranks: Ranks, state: State | None) -> _Data:
     return _Data(facts, PixelCounts(split.class_pixels, split.class_image_pixels), loader, validator)
 
 
-def _net(recipe: Recipe, ranks: Ranks, data: _Data, state: State | None) -> nets.Segmenter:
-    """The net with its weights, on its device, as it will be trained."""
+def _net(recipe: Recipe, ranks: Ranks, data: _Data, state: State | None) -> tuple[nets.Segmenter, str]:
+    """The net with its weights, on its device, as it will be trained; and what its weights start from, if anything."""
     train = recipe.train
-    net = model.build(recipe.net, data.facts, state)
+    if state is None and train.init_from:
+        before = checkpoint.load_net(train.init_from)
+        net, begun = start.build(recipe.net, data.facts, before, train.init_from)
+    else:
+        net = model.build(recipe.net, data.facts, state)
+        source = nets.pretrained_source(net) if state is None else None
+        begun = f"the encoder starts from {source}" if source else ""
     model.check_batch(net, recipe, data.loader.batch_size, ranks.count)
     if state is not None:
         model.load_weights(net, state["model"], recipe.net.name)
@@ -116,7 +123,7 @@ def _net(recipe: Recipe, ranks: Ranks, data: _Data, state: State | None) -> nets
             raise UserError("train.sync_bn = true needs GPUs: torch has no synchronized batch norm on CPUs")
         # timm's, since its batch norms contain the activation, which torch's conversion would drop.
         net = convert_sync_batchnorm(net)
-    return net
+    return net, begun
 
 
 def _scaler(recipe: Recipe, device: torch.device) -> torch.amp.GradScaler:

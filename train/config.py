@@ -72,6 +72,9 @@ class TrainConfig:
     """Optimizer steps in all; 0: from epochs."""
     epochs: float = 0
     """Passes over the training split; 0: from steps. Give one of the two."""
+    init_from: str | None = None
+    """A checkpoint, or a run folder, to fine-tune: what fits by name and shape is taken, and classes of the same name
+    keep what was learned of them. Not read again on --resume."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """auto: the GPU if there is one."""
     amp: Literal["auto", "bf16", "fp16", "off"] = "auto"

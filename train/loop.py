@@ -58,6 +58,8 @@ class Run:
     scaler: torch.amp.GradScaler
     loss: SegmentationLoss
     monitor: Monitor
+    begun_from: str
+    """What a new run's weights start from, in words; empty: from random ones."""
     counts: ConfusionMatrix | None
     """Of the training crops, where train.train_miou asks for it."""
     ddp: DistributedDataParallel | None = None
@@ -144,8 +146,9 @@ class Run:
         tracker.text("recipe", config.to_yaml(self.recipe))
         size = {"ranks": self.ranks.count, "batch": self.loader.global_batch}
         tracker.event(self.step, what="start", **size, **provenance.versions())
-        if self.step == 0 and (source := nets.pretrained_source(self.net)) is not None:
-            tracker.say(f"the encoder starts from {source}")
+        if self.step == 0 and self.begun_from:
+            tracker.say(self.begun_from)
+            tracker.event(0, what="weights", source=self.begun_from)
 
     def _summary(self, last: Evaluation | None, window: Window) -> Summary:
         best = self.monitor.best

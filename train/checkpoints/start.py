@@ -1,0 +1,149 @@
+"""`train.init_from`: a net that starts from a checkpoint's weights, trained on other classes perhaps, or other bands.
+
+What fits by name and shape is taken. Of what depends on the classes, the parts of classes that both have, by name, are
+taken; those of new classes start anew. Of another net the encoder alone is taken, which must fit whole.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+import nets
+from ingest.errors import UserError
+from nets.net import find_encoder
+from train import model
+from train.checkpoints.state import DatasetFacts, State, Tensors
+from train.config import NetConfig
+
+_SHOWN = 6  # names in a list
+
+
+@dataclass
+class _Taken:
+    """What was found of the net's tensors."""
+
+    weights: Tensors = field(default_factory=dict)
+    anew: list[str] = field(default_factory=list)
+    """Names of those that start anew."""
+
+
+def build(config: NetConfig, facts: DatasetFacts, state: State, source: str) -> tuple[nets.Segmenter, str]:
+    """The recipe's net with the weights of `state`, averaged where it holds averages; and a line of what was taken.
+
+    source: the checkpoint's path. Nothing else is loaded, also where the recipe is pretrained. UserError where the
+    encoder is another one, or nothing fits.
+    """
+    was: dict = state["config"]["net"]
+    plain = copy.deepcopy(config)
+    plain.pretrained, plain.backbone_weights = False, None
+    net = model.build(plain, facts, state)
+    config.options = plain.options
+    averages = state.get("ema")
+    weights = {**state["model"], **(averages["average"] if averages else {})}
+    encoder = "" if find_encoder(net) is None else "net.encoder."
+    same_net = was["name"] == config.name
+    if not same_net and not encoder:
+        raise UserError(
+            f"train.init_from = {source!r} is a {was['name']}, and {config.name} has no separate encoder to take from "
+            f"it: use a {config.name}'s checkpoint"
+        )
+    if not same_net:
+        weights = {name: value for name, value in weights.items() if name.startswith((encoder, "mean", "std"))}
+    taken = _taken(net, plain, facts, state["dataset"], weights)
+    _refuse_others(net, weights, taken, encoder, source)
+    net.load_state_dict(net.state_dict() | taken.weights)
+    return net, _line(taken, facts, state, source, same_net)
+
+
+def _taken(
+    net: nets.Segmenter, config: NetConfig, facts: DatasetFacts, before: DatasetFacts, weights: Tensors
+) -> _Taken:
+    ours, theirs = facts["classes"], before["classes"]
+    both = [name for name in ours if name in theirs]
+    rows = torch.tensor([ours.index(name) for name in both]), torch.tensor([theirs.index(name) for name in both])
+    # With one class more, the dimensions that grow are those of classes.
+    more = DatasetFacts(**{**facts, "classes": [*ours, "one more"]})
+    with torch.device("meta"):
+        wider = model.build(copy.deepcopy(config), more).state_dict()
+    found = _Taken()
+    for name, mine in net.state_dict().items():
+        growing = [dim for dim, (a, b) in enumerate(zip(mine.shape, wider[name].shape, strict=True)) if a != b]
+        value = weights.get(name)
+        if value is not None and growing:
+            value = _by_class(mine, value, growing, (len(ours), len(theirs)), rows)
+        if value is None or value.shape != mine.shape:
+            found.anew.append(name)
+        else:
+            found.weights[name] = value
+    return found
+
+
+def _by_class(
+    mine: torch.Tensor,
+    value: torch.Tensor,
+    growing: Sequence[int],
+    counts: tuple[int, int],
+    rows: tuple[torch.Tensor, torch.Tensor],
+) -> torch.Tensor | None:
+    """`mine` with the parts that `value` has of the same classes; None where it does not fit, or there are none.
+
+    growing: dimensions that hold the classes, each class so many entries next to each other. counts: classes here and
+    there. rows: the common classes' ids here and there.
+    """
+    each = {dim: mine.shape[dim] // counts[0] for dim in growing}
+    shape = [size if dim not in each else each[dim] * counts[1] for dim, size in enumerate(mine.shape)]
+    if list(value.shape) != shape or not len(rows[0]):
+        return None
+    result, part = mine.clone(), value
+    here: list[torch.Tensor] = [torch.arange(size) for size in mine.shape]
+    for dim, width in each.items():
+        entries = [(ids.view(-1, 1) * width + torch.arange(width)).flatten() for ids in rows]
+        here[dim] = entries[0]
+        part = part.index_select(dim, entries[1])
+    result[torch.meshgrid(*here, indexing="ij")] = part.to(result)
+    return result
+
+
+def _refuse_others(net: nets.Segmenter, weights: Tensors, taken: _Taken, encoder: str, source: str) -> None:
+    """UserError where the encoder does not fit whole (but for the bands of its first layer), or nothing does."""
+    mine = net.state_dict()
+    first = next((name for name in mine if encoder and name.startswith(encoder) and mine[name].ndim == 4), None)
+    for name in taken.anew:
+        there = tuple(weights[name].shape) if name in weights else "absent"
+        bands = name == first and name in weights and _but_bands(weights[name]) == _but_bands(mine[name])
+        if encoder and name.startswith(encoder) and not bands:
+            raise UserError(
+                f"train.init_from = {source!r}: its encoder is another one ({name} is {there} there, "
+                f"{tuple(mine[name].shape)} here): set net.backbone to the checkpoint's, or leave train.init_from out"
+            )
+    if not any(name not in ("mean", "std") for name in taken.weights):
+        raise UserError(f"train.init_from = {source!r}: none of its weights fit this net; leave train.init_from out")
+
+
+def _but_bands(weight: torch.Tensor) -> list[int]:
+    return [size for dim, size in enumerate(weight.shape) if dim != 1]
+
+
+def _line(taken: _Taken, facts: DatasetFacts, state: State, source: str, same_net: bool) -> str:
+    whole = len(taken.weights) + len(taken.anew)
+    trained = f"{state['config']['net']['name']} on {state['dataset']['name']}, step {state['step']}"
+    text = f"started from {source} ({trained}): {len(taken.weights)} of {whole} tensors"
+    if not same_net:
+        return f"{text}, the encoder's; the rest starts anew"
+    if taken.anew:
+        text += f", anew: {_some(taken.anew)}"
+    theirs = state["dataset"]["classes"]
+    new = [name for name in facts["classes"] if name not in theirs]
+    kept = [name for name in facts["classes"] if name in theirs]
+    if not new:
+        return f"{text}; all {len(kept)} classes are known"
+    return f"{text}; classes known: {_some(kept) or 'none'}; new: {_some(new)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
