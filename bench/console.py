@@ -17,6 +17,7 @@ COMMANDS = {
     "train": ("train", "train by a recipe; recipes, schedule, convert"),
     "evaluate": ("train.evaluate", "score a checkpoint on a split"),
     "predict": ("train.predict", "label image files with a checkpoint"),
+    "view": ("train.view", "look through a split with a net's predictions, in a browser"),
     "export": ("train.export", "a checkpoint as one file that needs no segrail"),
     "report": ("train.report", "a run's report.html"),
 }
