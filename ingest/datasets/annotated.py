@@ -67,7 +67,7 @@ def note(spec: LabelSpec, classes: Sequence[str]) -> str:
 def mask_colors(tree: Tree, spec: LabelSpec) -> dict[Color, int]:
     """Color -> train id, from the file that names the colors of masks."""
     found: dict[Color, int] = {}
-    for source in sources(tree, spec, spec.files):
+    for source in sources(tree, spec, spec.files or ""):
         found |= labelmap.colors(source, spec.rules)
     return found
 
@@ -80,7 +80,7 @@ class Paired:
     skipped: list[Skipped] = field(default_factory=list)
 
 
-def pair(tree: Tree, images: Iterable[str], spec: LabelSpec, files: str | None, skip_bad: bool) -> Paired:
+def pair(tree: Tree, images: Iterable[str], spec: LabelSpec, files: str, skip_bad: bool) -> Paired:
     """A split's images with what the annotation files that match `files` say of them.
 
     A record for an image of another split is passed over; one for an image that is nowhere, and an image without a
@@ -125,7 +125,7 @@ def _by_number(tree: Tree, spec: LabelSpec) -> LabelSpec:
 
 
 def _labels(
-    tree: Tree, images: Sequence[str], spec: LabelSpec, files: str | None, skip_bad: bool
+    tree: Tree, images: Sequence[str], spec: LabelSpec, files: str, skip_bad: bool
 ) -> tuple[dict[str, Label], Paired]:
     """Image -> its label, and what was left out."""
     finder = Finder(tree, images)
@@ -150,12 +150,8 @@ def _labels(
     return labels, left_out
 
 
-def sources(tree: Tree, spec: LabelSpec, files: str | None) -> list[Source]:
+def sources(tree: Tree, spec: LabelSpec, files: str) -> list[Source]:
     """The annotation files. UserError where there is none."""
-    if not files:
-        raise UserError(
-            f"{spec.path}: say where the {spec.form.title} is: `labels: {{form: {spec.form.name}, files: GLOB}}`"
-        )
     found = [tree.source(name) for name in tree.match(files)]
     if not found and not spec.form.blank:
         raise UserError(

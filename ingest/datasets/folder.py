@@ -44,17 +44,13 @@ def _with_named_colors(tree: Tree, spec: Spec) -> Spec:
     """The spec of color masks whose classes a file names, as if it listed the colors itself."""
     if spec.shapes is None or not spec.shapes.form.masks:
         return spec
-    splits = {
-        name: dataclasses.replace(split, labels=split.labels or spec.shapes.masks)
-        for name, split in spec.splits.items()
-    }
     labels = dataclasses.replace(spec.labels, ids={}, colors=annotated.mask_colors(tree, spec.shapes))
-    return dataclasses.replace(spec, labels=labels, shapes=None, splits=splits, said_values=True)
+    return dataclasses.replace(spec, labels=labels, shapes=None, said_values=True)
 
 
 def _labeled(tree: Tree, spec: Spec, split: str, files: Files, skip_bad: bool) -> tuple[list[Pair], list[Skipped]]:
     """A split's images with their masks, or with the shapes that annotation files have of them."""
-    of_shapes = spec.splits[split].labels or (spec.shapes.files if spec.shapes else None)
+    of_shapes = spec.splits[split].labels
     if spec.shapes is None or not of_shapes:
         return paired(tree, files, skip_bad)
     if spec.shapes.form.on_the_map:

@@ -25,7 +25,6 @@ class LabelSpec:
     rules: Rules
     attribute: str | None  # VIA, Label Studio: which of several attributes names the class
     names: str | tuple[str, ...]  # YOLO: the file that names the numbers, or the names; empty: look for the file
-    masks: str | None  # labelmap.txt: glob of the masks, where the splits do not name them
     path: str  # the spec's, for messages
 
 
@@ -47,6 +46,8 @@ def check(raw: Any, classes: Sequence[str], path: str) -> LabelSpec:
         raise UserError(f"{path}: labels: attribute: {form.title} has none: leave it out")
     if raw.get("masks") and not form.masks:
         raise UserError(f"{path}: labels: masks: {form.title} holds shapes, not the colors of masks: leave it out")
+    if raw.get("files") is None and form.masks:
+        raise UserError(f"{path}: labels: files: say where the {form.title} is")
     outside = _background(raw, classes, path)
     ids = _ids(raw, classes, path)
     for name in _BACKGROUND:
@@ -62,9 +63,14 @@ def check(raw: Any, classes: Sequence[str], path: str) -> LabelSpec:
         Rules(ids, outside, omit, cast(Literal["", "omit", "ignore"], others)),
         None if raw.get("attribute") is None else str(raw["attribute"]),
         tuple(map(str, names)) if isinstance(names, list | tuple) else str(names),
-        None if raw.get("masks") is None else str(raw["masks"]),
         path,
     )
+
+
+def glob(raw: Mapping[str, Any]) -> str | None:
+    """What finds the labels of splits that do not name theirs: annotation files, or the masks that a file explains."""
+    found = raw.get("masks" if raw.get("form") == "labelmap" else "files")
+    return None if found is None else str(found)
 
 
 def background(classes: Sequence[str]) -> int:

@@ -100,7 +100,7 @@ def check(raw: Any, path: str, asking: tuple[str, ...] = ()) -> Spec:
     classes = _classes(raw["classes"], path)
     forms = raw.get("labels") if isinstance(raw.get("labels"), dict) else None
     splits, shares = _splits(raw, path)
-    return Spec(
+    made = Spec(
         name=_file_name(raw["name"], path, "name", "names the output folder"),
         classes=classes,
         palette=_palette(raw, classes, path),
@@ -112,6 +112,10 @@ def check(raw: Any, path: str, asking: tuple[str, ...] = ()) -> Spec:
         shares=shares,
         said_values=any(key in raw for key in ("ids", "colors", "from")) or _ignores(raw.get("ignore")),
     )
+    if made.shapes is not None and not any(split.labels for split in splits.values()):
+        example = f"labels: {{form: {made.shapes.form.name}, files: GLOB}}"
+        raise UserError(f"{path}: labels: say where the {made.shapes.form.title} is, as in `{example}`")
+    return made
 
 
 def _class_values(name_or_path: str, path: str, asking: tuple[str, ...]) -> tuple[list[str], LabelMap]:
@@ -197,7 +201,8 @@ def _splits(raw: dict[str, Any], path: str) -> tuple[dict[str, SplitSpec], Share
         example = "train: {images: a/*.jpg, labels: b/*.png}, or shares, as in {train: 0.8, val: 0.2}"
         raise UserError(f"{path}: 'splits' must map names to globs, as in {example}")
     images = _glob(raw.get("images"), path, "images")
-    labels = None if isinstance(raw.get("labels"), dict) else _glob(raw.get("labels"), path, "labels")
+    held = raw.get("labels")
+    labels = label_spec.glob(held) if isinstance(held, dict) else _glob(held, path, "labels")
     named = {name: value for name, value in splits.items() if name not in _SHARE_KEYS}
     for name in named:
         if not re.fullmatch(r"[\w-]+", str(name)):
@@ -213,7 +218,7 @@ def _splits(raw: dict[str, Any], path: str) -> tuple[dict[str, SplitSpec], Share
         known(globs, ("images", "labels", "list"), path, f"split {name!r}")
         mine = SplitSpec(
             _glob(globs.get("images"), path, f"splits: {name}: images") or images,
-            _glob(globs["labels"], path, f"splits: {name}: labels") if "labels" in globs else labels,
+            _glob(globs["labels"], path, f"splits: {name}: labels") if "labels" in globs else labels,  # null: alone
             _glob(globs.get("list"), path, f"splits: {name}: list"),
         )
         if mine.images is None and mine.list is None:

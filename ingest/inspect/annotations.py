@@ -17,6 +17,7 @@ from ingest.sources.trees import Tree
 
 _SUFFIXES = (".json", ".xml", ".txt", ".geojson", ".gpkg", ".shp")
 _LOOKED_AT = 100  # files of a folder whose form is asked for
+_FEW = 6  # files for many images: named one by one
 _PARSED = 500  # files, and records of each, that are read for their categories
 
 
@@ -30,6 +31,13 @@ class Annotations:
     attribute: str = ""  # of features on a map: which one names the class
     broken: str = ""  # why the first unreadable file is that
     doubts: list[str] = field(default_factory=list)
+    images: set[str] = field(default_factory=set)  # file names or stems that the annotations are of
+
+    def cover(self, images: Sequence[str]) -> bool:
+        """Whether any of these images is annotated; where an unannotated one shows background alone, all are."""
+        if self.form.blank or self.form.on_the_map:
+            return True
+        return any({os.path.basename(name).lower(), _stem(name).lower()} & self.images for name in images)
 
     @property
     def files(self) -> list[str]:
@@ -42,6 +50,9 @@ class Annotations:
             for folder, names in self.folders.items()
         }
         chosen = {folder: names for folder, names in mine.items() if names} or self.folders
+        few = [name for names in chosen.values() for name in names]
+        if self.form.split is not None and len(few) <= _FEW:  # others beside them may be something else
+            return few[0] if len(few) == 1 else "{" + ",".join(few) + "}"
         if len(chosen) > 1:
             exts = {os.path.splitext(name)[1] for names in chosen.values() for name in names}
             root = os.path.commonpath(list(chosen)) if all(chosen) else ""
@@ -68,8 +79,33 @@ def find(tree: Tree) -> Annotations | None:
         return None
     best = weight.most_common(1)[0][0]
     found = Annotations(forms.get(best), by_form[best])
+    if found.form.split is not None:
+        found.folders = {folder: _not_twice(tree, found, names) for folder, names in found.folders.items()}
+    else:
+        found.images = {os.path.basename(found.form.image_of(name)).lower() for name in found.files}
     _read_categories(tree, found)
     return found
+
+
+def _not_twice(tree: Tree, found: Annotations, names: Sequence[str]) -> list[str]:
+    """A folder's files for many images without those whose images another one has as well: the one with most stays."""
+    images: dict[str, set[str]] = {}
+    for name in names:
+        source = tree.source(name)
+        try:
+            assert found.form.split is not None
+            images[name] = {record.image for record in found.form.split(source.read(), name, None)}
+        except UserError:  # told when categories are read, or when it is ingested
+            images[name] = set()
+    found.images |= {os.path.basename(image).lower() for mine in images.values() for image in mine}
+    taken: list[str] = []
+    for name in sorted(names, key=lambda one: (-len(images[one]), one)):
+        twin = next((one for one in taken if len(images[one] & images[name]) > len(images[name]) / 2), None)
+        if twin is None:
+            taken.append(name)
+        else:
+            found.doubts.append(f"{name} annotates the same images as {twin}, which is taken: choose with `files`")
+    return sorted(taken)
 
 
 def _forms_of(tree: Tree, names: Sequence[str]) -> dict[str, list[str]]:

@@ -104,7 +104,10 @@ def _of_shapes(tree: Tree, name: str, pairs: Sequence[Paired], shapes: Annotatio
     _splits(tree, made, pairs, [])
     for split in [*made.splits, *([made.whole] if made.whole else [])]:
         own = shapes.glob(split.name)
-        split.labels = None if own == shapes.glob(None) else own
+        split.alone = not shapes.cover(list(tree.match(split.images)))
+        split.labels = None if split.alone or own == shapes.glob(None) else own
+        if split.alone:
+            made.notes.append(f"no annotation file has images of {split.images}: they are for prediction")
     return made
 
 

@@ -15,6 +15,7 @@ class Split:
     images: str
     labels: str | None
     list: str | None = None
+    alone: bool = False  # images without labels, beside splits that have some
 
 
 @dataclass

@@ -69,8 +69,9 @@ def _splits(made: Draft) -> list[str]:
 
 def _split(split: Split, beside_shares: bool) -> str:
     """`beside_shares`: the globs at the top would be taken for what is not said here."""
+    without = ["labels"] if beside_shares or split.alone else []
     parts = {"images": split.images, "labels": split.labels, "list": split.list}
-    told = {key: value for key, value in parts.items() if value is not None or (beside_shares and key == "labels")}
+    told = {key: value for key, value in parts.items() if value is not None or key in without}
     return "{ " + ", ".join(f"{key}: {json.dumps(value)}" for key, value in told.items()) + " }"
 
 

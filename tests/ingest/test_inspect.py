@@ -303,3 +303,21 @@ def test_class_names_in_a_mat_file(tmp_path: Path) -> None:
     made, labels = concluded(tmp_path)
     assert made.meaning.classes == ["null", "no", "7"]
     assert sum(len(split) for split in labels.values()) == 4
+
+
+def test_annotation_files_that_say_the_same(tmp_path: Path) -> None:
+    """Of two files for the same images one is taken; a folder that none is of is for prediction."""
+    square = {"name": "polygon", "all_points_x": [5, 40, 40], "all_points_y": [5, 5, 40]}
+    region = {"shape_attributes": square, "region_attributes": {"kind": "dent"}}
+    for split in ("train", "val", "test"):
+        for number in range(4):
+            save(picture(number), tmp_path / split / f"{split}{number}.jpg")
+    for split in ("train", "val"):
+        held = {f"{n}": {"filename": f"{split}{n}.jpg", "size": -1, "regions": [region]} for n in range(4)}
+        (tmp_path / split / "via_all.json").write_text(json.dumps(held))
+        (tmp_path / split / "via_some.json").write_text(json.dumps({"0": held["0"]}))
+        (tmp_path / split / "attributes.json").write_text(json.dumps({"attributes": {"region": {}}}))
+    made, labels = concluded(tmp_path)
+    assert any("via_some.json annotates the same images" in doubt for doubt in made.doubts)
+    assert any("for prediction" in note for note in made.notes)
+    assert {split: len(mine) for split, mine in labels.items()} == {"train": 4, "val": 4}

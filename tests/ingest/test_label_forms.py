@@ -79,6 +79,15 @@ def test_cityscapes_polygons_by_its_own_command(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pair.label.ids(HEIGHT, WIDTH), expected)
 
 
+def test_a_split_of_images_alone(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    write_images(raw)
+    splits = 'train: {images: "images/*.jpg"}, test: {images: "images/*.jpg", labels: null}'
+    found = folder.find(raw, folder.load_spec(str(spec_file(raw, EXPORTS["coco"](raw), splits))))
+    assert all(pair.label is not None for pair in found.splits["train"])
+    assert all(pair.label is None for pair in found.splits["test"])
+
+
 def test_color_masks_with_a_labelmap(tmp_path: Path) -> None:
     """As CVAT exports "Segmentation mask 1.1"."""
     raw = tmp_path / "raw"
@@ -149,8 +158,10 @@ def test_what_becomes_of_categories(tmp_path: Path, more: str, expected: set[int
         ("{form: cocoo, files: x}", "no label form 'cocoo'; did you mean 'coco'"),
         ("{files: x}", "must name a form"),
         ("{form: coco, fils: x}", "unknown key 'fils'; did you mean 'files'"),
-        ("{form: coco, others: drop}", "omit or ignore"),
-        ("{form: coco, map: {dog: cat}}", "no class 'cat'"),
+        ("{form: coco}", "say where the COCO json is"),
+        ("{form: labelmap, masks: x}", "say where the labelmap.txt is"),
+        ("{form: coco, files: x, others: drop}", "omit or ignore"),
+        ("{form: coco, files: x, map: {dog: cat}}", "no class 'cat'"),
         ("{form: coco, background: sea}", "no class 'sea'"),
         ("{form: labelme, attribute: kind}", "has none"),
         ("{form: coco, masks: x}", "not the colors of masks"),
