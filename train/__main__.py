@@ -43,14 +43,20 @@ class _Train(click.Command):
 )
 @click.option("--print-config", is_flag=True, help="Print the whole recipe, defaults and all, and stop.")
 @click.option("--dry-run", is_flag=True, help="Build everything, take 2 steps on procedural scenes, leave nothing.")
-@click.option("--twin", metavar="DATASET", help="--dry-run: whose classes to draw.  [default: by data.path]")
+@click.option(
+    "--stand-in",
+    "--twin",
+    "stand_in",
+    metavar="DATASET",
+    help="--dry-run: whose classes to draw.  [default: by data.path]",
+)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 def command(
     recipe: str,
     resume: str | None,
     print_config: bool,
     dry_run: bool,
-    twin: str | None,
+    stand_in: str | None,
     overrides: tuple[str, ...],
 ) -> int:
     """Train a net by a recipe.
@@ -73,8 +79,8 @@ def command(
     """
     from train import config
 
-    if twin and not dry_run:
-        raise UserError(f"--twin {twin} says what --dry-run draws: add --dry-run, or leave --twin out")
+    if stand_in and not dry_run:
+        raise UserError(f"--stand-in {stand_in} says what --dry-run draws: add --dry-run, or leave --stand-in out")
     parsed = config.load(recipe, overrides)
     if print_config:
         click.echo(config.to_yaml(parsed), nl=False)
@@ -82,7 +88,7 @@ def command(
     if dry_run:
         if resume:
             raise UserError(f"--resume {resume} does not go with --dry-run, which starts anew and keeps nothing")
-        return import_module("train.dry_run").run(parsed, twin)
+        return import_module("train.dry_run").run(parsed, stand_in)
     return import_module("train.session").train(parsed, resume)
 
 

@@ -1,8 +1,8 @@
 """`python -m train --cfg RECIPE --dry-run`: the whole loop, two steps long, on procedural scenes.
 
-The scenes are the recipe's dataset's twins: drawn street scenes with its classes and channels, so that the net has the
-very head, and the loss the very class weights, that training will have. What only the real data can show (a wrong
-path aside) is its accuracy.
+The scenes stand in for the recipe's dataset: drawn streets with its classes and channels, so that the net has the very
+head, and the loss the very class weights, that training will have. What only the real data can show (a wrong path
+aside) is its accuracy.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SPECS = Path(manifest.__file__).parent.parent / "specs"
 
 
 @dataclass(frozen=True)
-class Twin:
+class StandIn:
     """What the drawn dataset is to be like. No classes: those that its layout has by itself."""
 
     name: str
@@ -53,11 +53,11 @@ class Twin:
 
 
 def names() -> list[str]:
-    """What --twin can be."""
+    """What --stand-in can be."""
     return sorted([*OFFICIAL, "scenes", *(file.stem for file in SPECS.glob("*.yaml"))])
 
 
-def find_twin(recipe: Recipe, asked: str | None = None) -> Twin:
+def find_stand_in(recipe: Recipe, asked: str | None = None) -> StandIn:
     """The dataset to draw: the one asked for, else the one at data.path, else the one that data.path is named after.
 
     shards/voc and shards/voc_aug are both named after voc. UserError where none of this says which.
@@ -67,57 +67,57 @@ def find_twin(recipe: Recipe, asked: str | None = None) -> Twin:
         facts = manifest.load(folder)
         for split in filter(None, (recipe.data.train, recipe.data.val)):
             facts.split(split)  # its own error names the splits there are
-        return Twin(facts.name, facts.classes, facts.channels)
+        return StandIn(facts.name, facts.classes, facts.channels)
     known = names()
     if asked is None:
         asked = next((name for name in known if folder.name.startswith(name)), None)
         if asked is None:
             raise UserError(
                 f"data.path = {recipe.data.path!r} holds no dataset.json, nor is it named after a known dataset: "
-                f"ingest the dataset first, or say which classes to draw: --twin {'|'.join(known)}"
+                f"ingest the dataset first, or say which classes to draw: --stand-in {'|'.join(known)}"
             )
     if asked not in known:
-        raise UserError(f"--twin {asked!r} is no dataset that can be drawn{nearest(asked, known)}")
+        raise UserError(f"--stand-in {asked!r} is no dataset that can be drawn{nearest(asked, known)}")
     spec = SPECS / f"{asked}.yaml"
-    return Twin(asked, yaml.safe_load(spec.read_text())["classes"] if spec.is_file() else [])
+    return StandIn(asked, yaml.safe_load(spec.read_text())["classes"] if spec.is_file() else [])
 
 
-def draw(twin: Twin, folder: Path, size: tuple[int, int], train: int, val: int) -> Path:
-    """Draws and ingests the twin; returns its shard folder, with splits `train` and `val`. size: height, width."""
+def draw(stand_in: StandIn, folder: Path, size: tuple[int, int], train: int, val: int) -> Path:
+    """Draws and ingests the stand-in; returns its shard folder, with splits `train` and `val`. size: height, width."""
     raw, shards = folder / "raw", folder / "shards"
-    layout, command = OFFICIAL.get(twin.name, ("", "")) if not twin.classes else ("", "")
+    layout, command = OFFICIAL.get(stand_in.name, ("", "")) if not stand_in.classes else ("", "")
     counts = ["--size", f"{size[0]}x{size[1]}", "--train", str(train), "--val", str(val)]
     _ingest("scenes", str(raw), "--layout", layout or "folder", *counts)
     if command:
         _ingest(command, str(raw), "--out", str(shards))
     else:
-        if twin.classes:
-            _respecify(raw, twin)
+        if stand_in.classes:
+            _respecify(raw, stand_in)
         _ingest("folder", str(raw), "--spec", str(raw / "dataset.yaml"), "--out", str(shards))
     return shards
 
 
-def _respecify(raw: Path, twin: Twin) -> None:
-    """Gives drawn scenes the twin's classes, by its spec, and its number of channels."""
+def _respecify(raw: Path, stand_in: StandIn) -> None:
+    """Gives drawn scenes the stand-in's classes, by its spec, and its number of channels."""
     spec_file = raw / "dataset.yaml"
     drawn = yaml.safe_load(spec_file.read_text())
-    classes = twin.classes
+    classes = stand_in.classes
     spec = {
-        "name": twin.name,
+        "name": stand_in.name,
         "classes": classes,
         # few classes share the drawn ones out among them, the last of many are never shown
         "ids": {number: classes[number % len(classes)] for number in range(len(drawn["classes"]))},
         "ignore": drawn["ignore"],
         "splits": drawn["splits"],
     }
-    if twin.channels != 3:
-        spec["bands"] = list(range(1, twin.channels + 1))
+    if stand_in.channels != 3:
+        spec["bands"] = list(range(1, stand_in.channels + 1))
         for file in sorted(raw.glob("images/*/*.jpg")):
             with Image.open(file) as image:
                 rgb = np.asarray(image)
             tifffile.imwrite(
                 file.with_suffix(".tif"),
-                np.ascontiguousarray(rgb[..., np.arange(twin.channels) % 3].transpose(2, 0, 1)),
+                np.ascontiguousarray(rgb[..., np.arange(stand_in.channels) % 3].transpose(2, 0, 1)),
                 planarconfig="separate",
                 photometric="minisblack",
             )
@@ -131,7 +131,7 @@ def _ingest(*arguments: str) -> None:
     done = subprocess.run([sys.executable, "-m", "ingest", *arguments], capture_output=True, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1].removeprefix("error: ")
-        raise UserError(f"the twin could not be drawn (python -m ingest {arguments[0]}): {reason}")
+        raise UserError(f"the stand-in could not be drawn (python -m ingest {arguments[0]}): {reason}")
 
 
 def fit(recipe: Recipe, on_gpu: bool) -> tuple[Recipe, list[str]]:
@@ -145,11 +145,11 @@ def fit(recipe: Recipe, on_gpu: bool) -> tuple[Recipe, list[str]]:
         changes.append("net.pretrained=false (no download)")
     if not on_gpu:
         crop = recipe.augment.crop
-        shrink = min(1.0, CPU_SIDE / max(crop))
-        if shrink < 1:
-            small = (max(32, round(crop[0] * shrink)), max(32, round(crop[1] * shrink)))
-            base = round(recipe.augment.base_size * shrink)
-            longest = round(recipe.augment.longest * shrink)
+        scale = min(1.0, CPU_SIDE / max(crop))
+        if scale < 1:
+            small = (max(32, round(crop[0] * scale)), max(32, round(crop[1] * scale)))
+            base = round(recipe.augment.base_size * scale)
+            longest = round(recipe.augment.longest * scale)
             recipe.augment = dataclasses.replace(recipe.augment, crop=small, base_size=base, longest=longest)
             changes.append(f"augment.crop={list(small)} instead of {list(crop)}")
         if recipe.data.batch_size > CPU_BATCH:
@@ -164,7 +164,7 @@ def fit(recipe: Recipe, on_gpu: bool) -> tuple[Recipe, list[str]]:
 
 
 def dry_run(recipe: Recipe, ranks: Ranks, shards: Path, folder: Path) -> str:
-    """Trains `fit`'s recipe on the twin's shards, and says in a line what that took. folder: for the run."""
+    """Trains `fit`'s recipe on the stand-in's shards, and says in a line what that took. folder: for the run."""
     recipe = copy.deepcopy(recipe)
     recipe.data.path, recipe.data.train, recipe.data.val_path = str(shards), "train", ""
     recipe.data.val = "val" if recipe.data.val else ""
@@ -187,8 +187,8 @@ def dry_run(recipe: Recipe, ranks: Ranks, shards: Path, folder: Path) -> str:
 
 
 def run(recipe: Recipe, asked: str | None) -> int:
-    """The command: twin, training, report. Nothing is left behind. The exit code."""
-    twin = find_twin(recipe, asked)
+    """The command: stand-in, training, report. Nothing is left behind. The exit code."""
+    stand_in = find_stand_in(recipe, asked)
     with (
         joined(recipe.train.device, recipe.train.rank_timeout, "train.device=") as ranks,
         tempfile.TemporaryDirectory(prefix="segrail-dry-run-") as scratch,
@@ -200,10 +200,10 @@ def run(recipe: Recipe, asked: str | None) -> int:
         if ranks.is_main:
             click.echo(
                 f"dry run of {recipe.name}: {STEPS} steps and a validation on {count} + {ranks.count} procedural "
-                f"scenes of {size[0]}x{size[1]} pixels with the classes of {twin.name}"
+                f"scenes of {size[0]}x{size[1]} pixels with the classes of {stand_in.name}"
             )
             click.echo("  changed for it: " + ("; ".join(changes) or "nothing but the number of steps"))
-            draw(twin, Path(scratch), size, count, ranks.count)
+            draw(stand_in, Path(scratch), size, count, ranks.count)
         folder = Path(ranks.broadcast(scratch))  # the main rank's, so one machine only
         report = dry_run(small, ranks, folder / "shards", folder / "run")
         if report:

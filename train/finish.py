@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,19 @@ from train.report import build as report
 VALIDATION = "validation.json"
 
 
+@dataclass(frozen=True)
+class Results:
+    """What the last validation found."""
+
+    found: Evaluation | None
+    """Of the last weights; None where validation.json holds it already, or there is no split."""
+    extremes: Extremes | None
+    """Of the same."""
+    facts: dict[str, Any]
+    """For validation.json: step, split, best."""
+    classes: list[str]
+
+
 def validated(folder: Path, step: int) -> bool:
     """Whether validation.json is already of this step: a finished run that is resumed has nothing to do again."""
     try:
@@ -27,24 +41,10 @@ def validated(folder: Path, step: int) -> bool:
         return False
 
 
-def write_validation(folder: Path, found: Evaluation, classes: list[str], facts: dict[str, Any]) -> None:
-    """as_json and `facts` (step, split, best), atomically. Raises OSError."""
-    atomic.write_json(folder / VALIDATION, facts | as_json(found, classes))
-
-
-def finish(
-    folder: Path,
-    found: Evaluation | None,
-    extremes: Extremes | None,
-    facts: dict[str, Any],
-    classes: list[str],
-    ranks: Ranks,
-    tracker: Tracker,
-) -> None:
+def finish(folder: Path, results: Results, ranks: Ranks, tracker: Tracker) -> None:
     """Writes what the last validation found, and the report. Every rank calls it.
 
-    found and extremes: of the last weights; None where they stand there already, or there is no split. Nothing here
-    may fail a run whose training is done: what cannot be written costs one line.
+    Nothing here may fail a run whose training is done: what cannot be written costs one line.
     """
 
     def attempt(what: str, write: Callable[[], Any]) -> None:
@@ -53,11 +53,12 @@ def finish(
         except Exception as error:  # not one of them is worth the run
             reason = " ".join(str(error).split()) or type(error).__name__
             tracker.say(f"warning: {folder / what} was not written ({reason}); the training is complete")
-            tracker.event(facts["step"], what="not written", file=what, error=reason)
+            tracker.event(results.facts["step"], what="not written", file=what, error=reason)
 
-    if found is not None and ranks.is_main:
-        attempt(VALIDATION, partial(write_validation, folder, found, classes, facts))
-    if extremes is not None:
-        attempt("extremes", partial(extremes.save, folder, ranks))
+    if results.found is not None and ranks.is_main:
+        content = results.facts | as_json(results.found, results.classes)
+        attempt(VALIDATION, partial(atomic.write_json, folder / VALIDATION, content))
+    if results.extremes is not None:
+        attempt("extremes", partial(results.extremes.save, folder, ranks))
     if ranks.is_main:
         attempt(report.FILE, partial(report.write, folder))

@@ -327,5 +327,6 @@ class Run:
         self.ranks.at("the report")
         facts = {"step": self.step, "split": self.recipe.data.val, "best": self.monitor.state_dict()["best"]}
         extremes = self.validator.extremes if self.validator is not None else None
-        finish.finish(self.folder, last, extremes, facts, self.facts["classes"], self.ranks, tracker)
+        results = finish.Results(last, extremes, facts, self.facts["classes"])
+        finish.finish(self.folder, results, self.ranks, tracker)
         return last

@@ -1,4 +1,4 @@
-"""The confusion matrix as a picture: where the colours are, and that it fits any number of classes."""
+"""The confusion matrix as a picture: where the colors are, and that it fits any number of classes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from train.log import charts
 
 
 def cells(picture: np.ndarray, count: int, cell: int) -> np.ndarray:
-    """The colour near each cell's upper left corner, away from its number: int [K, K, 3]."""
+    """The color near each cell's upper left corner, away from its number: int [K, K, 3]."""
     top, left = (side - count * cell - 10 for side in picture.shape[:2])
     at = np.arange(count) * cell + 3
     return picture[top + at][:, left + at].astype(int)
@@ -38,6 +38,6 @@ def test_any_number_of_classes_fits(count: int) -> None:
         assert np.array_equal(blue, np.eye(count, dtype=bool))
 
 
-def test_a_class_that_is_not_there_has_no_colour() -> None:
+def test_a_class_that_is_not_there_has_no_color() -> None:
     picture = charts.confusion_matrix(np.zeros((2, 2), dtype=np.int64), ["a", "b"])
     assert (picture.max(axis=2).astype(int) - picture.min(axis=2)).max() < 10

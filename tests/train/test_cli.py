@@ -37,7 +37,7 @@ def test_help_teaches_every_command() -> None:
         assert f"python -m train {name}" in text
         own = train(name, "--help")
         assert own.exit_code == 0 and own.output.startswith(f"Usage: python -m train {name} "), own.output
-    assert "--dry-run" in text and "--twin" in text
+    assert "--dry-run" in text and "--stand-in" in text
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
     assert "did you mean 'voc_pspnet'" in refused("schedule", "--cfg", "voc_pspnett")
     assert "ends in .png" in refused("schedule", "--cfg", "voc_pspnet", "--plot", str(tmp_path / "lr.jpg"))
     assert "does not exist" in refused("schedule", "--cfg", "voc_pspnet", "--plot", str(tmp_path / "no" / "lr.png"))
-    assert "add --dry-run" in refused("--cfg", "voc_pspnet", "--twin", "voc")
+    assert "add --dry-run" in refused("--cfg", "voc_pspnet", "--stand-in", "voc")
     assert "does not go with --dry-run" in refused("--cfg", "voc_pspnet", "--dry-run", "--resume", "auto")
 
 

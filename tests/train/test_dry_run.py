@@ -27,42 +27,42 @@ def recipe(path: str = "", **data: str) -> Recipe:
         ("cocostuff10k", "cocostuff"),
     ],
 )
-def test_the_twin_is_the_one_that_the_folder_is_named_after(path: str, name: str) -> None:
-    assert dry_run.find_twin(recipe(path)) == dry_run.Twin(name)
+def test_the_stand_in_is_the_one_that_the_folder_is_named_after(path: str, name: str) -> None:
+    assert dry_run.find_stand_in(recipe(path)) == dry_run.StandIn(name)
 
 
 def test_a_spec_gives_its_classes() -> None:
-    assert dry_run.find_twin(recipe("no/camvid")).classes[:2] == ["sky", "building"]
-    assert dry_run.find_twin(recipe("shards/voc"), "camvid").name == "camvid"  # what is asked for goes first
+    assert dry_run.find_stand_in(recipe("no/camvid")).classes[:2] == ["sky", "building"]
+    assert dry_run.find_stand_in(recipe("shards/voc"), "camvid").name == "camvid"  # what is asked for goes first
 
 
 def test_a_dataset_that_is_there_says_its_own_classes_and_channels(toy: Path) -> None:
-    twin = dry_run.find_twin(recipe(str(toy)))
-    assert twin == dry_run.Twin("toy", [f"class{i}" for i in range(5)], 3)
+    stand_in = dry_run.find_stand_in(recipe(str(toy)))
+    assert stand_in == dry_run.StandIn("toy", [f"class{i}" for i in range(5)], 3)
     with pytest.raises(UserError, match="training"):
-        dry_run.find_twin(recipe(str(toy), train="training"))
+        dry_run.find_stand_in(recipe(str(toy), train="training"))
 
 
 def test_a_dataset_that_nobody_knows_is_asked_for() -> None:
-    with pytest.raises(UserError, match=r"data.path = 'shards/mine' holds no dataset.json.*--twin ade20k\|camvid"):
-        dry_run.find_twin(recipe("shards/mine"))
-    with pytest.raises(UserError, match=r"--twin 'vok' is no dataset.*did you mean 'voc'"):
-        dry_run.find_twin(recipe(), "vok")
+    with pytest.raises(UserError, match=r"data.path = 'shards/mine' holds no dataset.json.*--stand-in ade20k\|camvid"):
+        dry_run.find_stand_in(recipe("shards/mine"))
+    with pytest.raises(UserError, match=r"--stand-in 'vok' is no dataset.*did you mean 'voc'"):
+        dry_run.find_stand_in(recipe(), "vok")
 
 
 @pytest.mark.parametrize(("count", "channels"), [(3, 3), (150, 4)])
-def test_a_drawn_twin_has_the_classes_and_channels(count: int, channels: int, tmp_path: Path) -> None:
+def test_a_drawn_stand_in_has_the_classes_and_channels(count: int, channels: int, tmp_path: Path) -> None:
     classes = [f"kind {i}" for i in range(count)]
-    shards = dry_run.draw(dry_run.Twin("mine", classes, channels), tmp_path, (40, 56), 2, 1)
+    shards = dry_run.draw(dry_run.StandIn("mine", classes, channels), tmp_path, (40, 56), 2, 1)
     facts = manifest.load(shards)
     assert facts.classes == classes and facts.channels == channels
     assert facts.split("train").samples == 2 and facts.split("val").samples == 1
     assert sum(pixels > 0 for pixels in facts.split("train").class_pixels) >= 3
 
 
-def test_a_twin_that_cannot_be_drawn_says_why(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"the twin could not be drawn \(python -m ingest scenes\): "):
-        dry_run.draw(dry_run.Twin("voc"), tmp_path, (1, 1), 2, 1)
+def test_a_stand_in_that_cannot_be_drawn_says_why(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"the stand-in could not be drawn \(python -m ingest scenes\): "):
+        dry_run.draw(dry_run.StandIn("voc"), tmp_path, (1, 1), 2, 1)
 
 
 def test_what_is_changed_on_a_cpu_is_said_and_no_more_is_changed() -> None:

@@ -89,13 +89,13 @@ def test_a_run_goes_on_in_another_number_format(raw_recipe: dict, tmp_path: Path
     assert build.run(config.parse(raw_recipe), ONE, tmp_path / "run", last(tmp_path / "run")).train().step == 4
 
 
-# --- synchronised batch norm ---
+# --- synchronized batch norm ---
 
 
 @pytest.mark.parametrize(
     "backbone", ["resnet18", "mobilenetv3_small_050", "regnetx_002", "resnetv2_50", "densenet121", "xception41"]
 )
-def test_synchronised_batch_norm_keeps_the_net(backbone: str) -> None:
+def test_synchronized_batch_norm_keeps_the_net(backbone: str) -> None:
     """timm's batch norms contain the activation: torch's own conversion drops it."""
     torch.manual_seed(0)
     net = nets.build("unet", num_classes=3, backbone=backbone).eval()

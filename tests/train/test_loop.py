@@ -271,7 +271,7 @@ def test_the_scaler_goes_on(raw_recipe: dict, tmp_path: Path) -> None:
         assert rest.scaler.state_dict() == run.scaler.state_dict()
 
 
-def test_synchronised_batch_norm_on_cpus_is_refused(raw_recipe: dict, tmp_path: Path) -> None:
+def test_synchronized_batch_norm_on_cpus_is_refused(raw_recipe: dict, tmp_path: Path) -> None:
     raw_recipe["data"]["batch_size"] = 2
     raw_recipe["train"]["sync_bn"] = True
     with pytest.raises(UserError, match=r"train\.sync_bn = true needs GPUs"):

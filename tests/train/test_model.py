@@ -1,4 +1,4 @@
-"""From recipe to net: options, frozen parts and the normalisation reach it."""
+"""From recipe to net: options, frozen parts and the normalization reach it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ FACTS = {
 }
 
 
-def test_without_pretraining_the_dataset_normalises() -> None:
+def test_without_pretraining_the_dataset_normalizes() -> None:
     net = model.build(NetConfig(name="enet"), FACTS)
     assert net.mean.tolist() == pytest.approx(FACTS["mean"]) and net.std.tolist() == pytest.approx(FACTS["std"])
 
 
-def test_with_pretraining_the_encoder_s_statistics_normalise(tmp_path: Path) -> None:
+def test_with_pretraining_the_encoder_s_statistics_normalize(tmp_path: Path) -> None:
     file = tmp_path / "resnet18.pth"
     encoder = timm.create_model("resnet18")
     torch.save(encoder.state_dict(), file)

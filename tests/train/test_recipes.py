@@ -25,7 +25,7 @@ def test_a_recipe_is_what_its_name_says(name: str) -> None:
     recipe = config.load(name)
     assert recipe.name == name and recipe.net.name == net
     assert not encoder or str(recipe.net.backbone).startswith(encoder[0])
-    assert dry_run.find_twin(recipe, None if not Path(recipe.data.path).exists() else dataset).name == dataset
+    assert dry_run.find_stand_in(recipe, None if not Path(recipe.data.path).exists() else dataset).name == dataset
     lines = (config.RECIPES / f"{name}.yaml").read_text().splitlines()
     assert any(f"python -m train --cfg {name}" in line for line in lines[:8]), "its command stands at the top"
     assert any("python -m ingest" in line for line in lines[:3]), "and how its shards are made"
@@ -66,14 +66,14 @@ def test_every_dataset_has_a_recent_encoder() -> None:
 
 
 @pytest.fixture(scope="module")
-def twin(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Draws each dataset's twin once: `twin("voc")` -> a shard folder."""
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Draws each dataset's stand-in once: `stand_in("voc")` -> a shard folder."""
     drawn: dict[str, Path] = {}
 
     def draw(dataset: str) -> Path:
         if dataset not in drawn:
             folder = tmp_path_factory.mktemp(dataset)
-            drawn[dataset] = dry_run.draw(dry_run.find_twin(config.Recipe(), dataset), folder, (72, 96), 2, 1)
+            drawn[dataset] = dry_run.draw(dry_run.find_stand_in(config.Recipe(), dataset), folder, (72, 96), 2, 1)
         return drawn[dataset]
 
     return draw
@@ -82,10 +82,10 @@ def twin(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in config.shipped()]
 )
-def test_a_recipe_trains(name: str, twin: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_recipe_trains(name: str, stand_in: Callable[[str], Path], tmp_path: Path) -> None:
     recipe, _ = dry_run.fit(config.load(name, ["train.device=cpu"]), on_gpu=False)
     ranks = Ranks(0, 1, 0, 1, torch.device("cpu"))
-    report = dry_run.dry_run(recipe, ranks, twin(name.split("_")[0]), tmp_path / "run")
+    report = dry_run.dry_run(recipe, ranks, stand_in(name.split("_")[0]), tmp_path / "run")
     shutil.rmtree(tmp_path / "run")  # up to a gigabyte
     classes = {"ade20k": 150, "camvid": 11, "cityscapes": 19, "cocostuff": 171, "scenes": 8, "voc": 21}
     assert f"{recipe.net.name}, " in report and f" {classes[name.split('_')[0]]} classes; 2 steps" in report
