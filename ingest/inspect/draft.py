@@ -81,7 +81,7 @@ def _of_masks(tree: Tree, name: str, pairs: Sequence[Paired]) -> Draft:
 
 def _of_shapes(tree: Tree, name: str, pairs: Sequence[Paired], shapes: Annotations) -> Draft:
     """Images and annotation files."""
-    classes = [one for one in shapes.categories if one and one.lower() not in _BACKGROUND]
+    classes = [one for one in shapes.categories if one and one.lower() not in (*_BACKGROUND, "__ignore__")]
     made = Draft(name, Meaning(["background", *classes]), [])
     if not classes:
         made.doubts.append("the annotation files name no categories: list the classes yourself")
