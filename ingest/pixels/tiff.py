@@ -31,7 +31,9 @@ _DEFLATE = (8, 32946)
 _DEFLATE_RATIO = 1032  # the most that deflate packs
 _TRUSTED = 64 << 20  # bytes that a tile may unpack to unseen
 _PICTURES = (3, 5, 8)  # photometric interpretations: palette, CMYK, CIELAB
-_STRIP = 64 << 20  # bytes of a strip of rows
+_STRIP = 16 << 20  # bytes of a strip of rows
+# GDAL keeps the tiles that it read in a twentieth of the machine's memory, for readers that come back; strips do not.
+os.environ.setdefault("GDAL_CACHEMAX", "64")  # MB
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def read(data: bytes, name: str) -> NDArray[np.generic]:
 
 
 def strips(source: Source, found: Facts, most: int | None = None) -> Iterator[NDArray[np.generic]]:
-    """A scene's rows from the top down, arrays [h, W, bands] of some 64 MB; of `most` that many, spread evenly."""
+    """A scene's rows from the top down, arrays [h, W, bands] of some 16 MB; of `most` that many, spread evenly."""
     rows = max(1, _STRIP // max(1, found.width * found.bands * np.dtype(found.dtype).itemsize))
     if rasterio() is None or _pages(source) > 1:
         whole = read(source.read(), source.name)
