@@ -68,8 +68,12 @@ def families(tree: Tree) -> list[Family]:
         ext = os.path.splitext(name)[1].lower()
         if ext in IMAGES or ext in ARRAYS:
             folders[os.path.dirname(name), ext in (".jpg", ".jpeg")].append(name)
-    # an ending that many files of one folder share counts in all: some cities have one image
-    tails = sorted({tail for names in folders.values() for tail in _tails([_stem(one) for one in names])}, key=len)
+    # an ending that many files of one folder, or below one folder at the top, share counts in all: a city may have one
+    tops: defaultdict[str, list[str]] = defaultdict(list)
+    for (folder, _), names in folders.items():
+        tops[folder.split("/")[0]] += names
+    groups = [*folders.values(), *tops.values()]
+    tails = sorted({tail for names in groups for tail in _tails([_stem(one) for one in names])}, key=len)
     found = [one for (folder, _), names in folders.items() for one in _of_folder(folder, names, tails[::-1])]
     found.sort(key=lambda family: -len(family.names))
     for family in found[:_FAMILIES]:

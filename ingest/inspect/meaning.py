@@ -15,7 +15,7 @@ from ingest.pixels.labels import Color
 from ingest.shards.manifest import IGNORE
 from ingest.sources.trees import Tree
 
-_MASKS = 64  # that are read
+_MASKS = 200  # that are read
 _TRACE = 0.002  # of the pixels: rarer colors are edges, where masks have soft edges
 _NEAR = 48.0  # colors closer than this to a commoner one are its edges
 

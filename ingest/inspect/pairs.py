@@ -36,7 +36,9 @@ def pair(tree: Tree, found: Sequence[Family]) -> list[Paired]:
         good = [fit for fit in fits if len(fit.pairs) >= _ENOUGH * min(len(images.names), len(fit.masks.names))]  # type: ignore[union-attr]
         if good:
             best = good[0]
-            rivals = tuple(fit.masks for fit in good[1:] if fit.masks is not None and len(fit.pairs) > 0)
+            rivals = tuple(
+                fit.masks for fit in good[1:] if fit.masks and best.masks and fit.masks.split == best.masks.split
+            )
             taken.append(Paired(images, best.image_glob, best.masks, best.mask_glob, best.pairs, best.unpaired, rivals))
         else:
             taken.append(Paired(images, images.glob(False), None, None, unpaired=len(images.names)))

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+STDIN = io.StringIO  # what `quick` reads from: no terminal
 SPEC = """
 name: tiny
 classes: [sky, road, car]
@@ -69,7 +70,7 @@ def quick() -> Callable[..., subprocess.CompletedProcess[str]]:
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
             unittest.mock.patch.object(sys, "argv", ["ingest", *args]),
-            unittest.mock.patch.object(sys, "stdin", io.StringIO()),
+            unittest.mock.patch.object(sys, "stdin", STDIN()),
             pytest.raises(SystemExit) as ended,
         ):
             run(main, "python -m ingest")

@@ -150,9 +150,10 @@ def test_colors_without_names_and_gray_levels_with_soft_edges(tmp_path: Path) ->
     )
 
 
-def test_several_masks_an_image_cities_and_endings(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cities", [2, 8])
+def test_several_masks_an_image_cities_and_endings(tmp_path: Path, cities: int) -> None:
     for number in range(8):
-        city, split = f"city{number % 2}", "val" if number > 5 else "train"
+        city, split = f"city{number % cities}", "val" if number > 5 else "train"
         stem = f"{city}_{number:06d}"
         save(picture(number), tmp_path / f"left/{split}/{city}/{stem}_leftImg.png")
         save(mask(number), tmp_path / f"gt/{split}/{city}/{stem}_gt_labelIds.png")
@@ -249,6 +250,18 @@ def test_four_bands_of_eight_bits(tmp_path: Path) -> None:
         tifffile.imwrite(tmp_path / f"img/{number}.tif", scene, photometric="rgb", extrasamples=[0])
         save(mask(number), tmp_path / f"lbl/{number}.png")
     assert draft(Tree(tmp_path)).bands == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("answer", ["y", "n"])
+def test_at_a_terminal_it_asks(raw: Path, tmp_path: Path, monkeypatch, quick, answer: str) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("tests.ingest.conftest.STDIN", lambda: Terminal(f"{answer}\n"))
+    result = quick("folder", raw, "--out", tmp_path / "out")
+    assert result.returncode == 0 and f"Ingest by {tmp_path / 'out.yaml'} as it is?" in result.stdout
+    assert (tmp_path / "out").exists() == (answer == "y")
 
 
 def test_without_a_terminal_it_stops_with_the_spec_written(raw: Path, tmp_path: Path, ingest) -> None:
