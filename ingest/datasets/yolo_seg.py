@@ -87,7 +87,9 @@ def from_yaml(text: str, name: str) -> list[str]:
         if sorted(names) != list(range(len(names))):
             raise UserError(f"{name}: names: the numbers must go from 0 to {len(names) - 1} without a gap")
         names = [names[number] for number in range(len(names))]
-    return [str(one) for one in names] if isinstance(names, list) else []
+    # names alone: a list of lists that refer to each other can fill the memory when it is written out
+    plain = isinstance(names, list) and all(isinstance(one, str | int | float) for one in names)
+    return [str(one) for one in names] if plain and names else []
 
 
 FORM = Form(
