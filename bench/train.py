@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ from train.log import provenance
 ROWS = {
     "cached": "segrail, one cached batch (the net's ceiling)",
     "ours": "segrail",
+    "ours-cpu": "segrail, batches made by the CPU",
     "naive": "float32, NCHW, DataLoader + OpenCV",
 }
+ON_GPU = "ours-cpu"  # the row that says something only where the net is on a GPU
 _PARTS = ("data", "forward", "backward", "optimizer", "rest")
 RATIOS = {"share_of_cached": "cached", "times_naive": "naive"}
 # What we ask of ours / cached and of ours / naive.
@@ -30,6 +33,8 @@ TARGETS = {"gpu": (0.98, 4.0), "cpu": (0.95, 1.3)}
 
 def in_process(row: str, recipe: Recipe, steps: int) -> Facts:
     """`bench.steps.measure` in a fresh process."""
+    if row == ON_GPU:
+        recipe = replace(recipe, data=replace(recipe.data, device="cpu"))
     return fresh.run("bench.steps", {"row": row, "recipe": config.to_dict(recipe), "steps": steps})
 
 
@@ -121,6 +126,7 @@ def command(
     \b
       cached   one batch again and again: what the net alone can do
       ours     the recipe as it is trained
+      ours-cpu on a GPU: the same with data.device=cpu, batches made by the CPU and copied
       naive    float32, NCHW, eager; DataLoader workers with PIL and OpenCV step by step; int64 labels; normalized on
                the CPU; cross-entropy; torch's plain optimizer; metrics and loss fetched at every step
 
@@ -130,10 +136,6 @@ def command(
     """
     import torch
 
-    chosen = [name.strip() for name in rows.split(",")] if rows else list(ROWS)
-    for row in chosen:
-        if row not in ROWS:
-            raise UserError(f"--rows names {row!r}{nearest(row, ROWS)}")
     if json_path is not None and not json_path.parent.is_dir():
         raise UserError(f"--json {json_path}: the folder {json_path.parent} does not exist")
     folders = [word for word in words if "=" not in word]
@@ -144,6 +146,7 @@ def command(
     device = "gpu" if parsed.train.device != "cpu" and torch.cuda.is_available() else "cpu"
     if parsed.train.device == "gpu" and device == "cpu":
         raise UserError("train.device = gpu: this machine shows no GPU; use train.device=cpu")
+    chosen = _rows(rows, device)
     _check_data(parsed)
     count = steps or (100 if device == "gpu" else 30)
     found = fresh.rounds(chosen, partial(in_process, recipe=parsed, steps=count), repeats, "bench.train")
@@ -167,15 +170,27 @@ def command(
         json_path.write_text(json.dumps(facts, indent=1) + "\n")
 
 
+def _rows(given: str | None, device: str) -> list[str]:
+    names = (
+        [name.strip() for name in given.split(",")] if given else [r for r in ROWS if r != ON_GPU or device == "gpu"]
+    )
+    for name in names:
+        if name not in ROWS:
+            raise UserError(f"--rows names {name!r}{nearest(name, ROWS)}")
+        if name == ON_GPU and device != "gpu":
+            raise UserError(f"--rows names {name!r}, which says something only on a GPU: leave it out here")
+    return names
+
+
 def _check_data(recipe: Recipe) -> None:
     """A mistake in the data is told here, once, not by each row's process."""
     from ingest.shards.reader import ShardSet
-    from pipeline.config import Stream
+    from pipeline.config import stream_of
     from pipeline.loader import TrainLoader
 
     if not recipe.data.path:
         raise UserError("no data: name a shard folder, such as `python -m bench.train --cfg camvid_enet shards/camvid`")
-    stream = Stream(batch_size=recipe.data.batch_size, augment=recipe.augment)
+    stream = stream_of(recipe.seed, recipe.data, recipe.augment)
     TrainLoader(ShardSet(recipe.data.path, recipe.data.train), stream)
 
 

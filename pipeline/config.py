@@ -41,6 +41,9 @@ class DataConfig:
     """Which side val_size says."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """Where images are decoded and warped; auto: where the net is."""
+    hw_decoder_load: float = 0.65
+    """Where a GPU decodes JPEGs: the share that its hardware decoder takes, 0..1, the rest its cores. GPUs without
+    such a decoder take no notice."""
     threads: int = 0
     """Decoding and warping threads per rank; 0: this rank's share of the cores."""
     prefetch: int = 2
@@ -67,6 +70,7 @@ class DataConfig:
         ):
             checks.whole(f"data.{key}", getattr(self, key), low, high)
         checks.number("data.max_bad_share", self.max_bad_share, "[0, 1]")
+        checks.number("data.hw_decoder_load", self.hw_decoder_load, "[0, 1]")
         for name, share in self.balance.items():
             checks.number(f"data.balance.{name}", share, "(0, 0.9]")
         if sum(self.balance.values()) > 0.9:

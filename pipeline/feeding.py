@@ -34,6 +34,8 @@ class Feeding:
     `Batch.skipped`): the same on every rank, and nothing that counts in a loss."""
     max_bad_share: float = 1.0
     """More damaged samples than this share of the split are an error, also where each is skipped."""
+    hw_decoder_load: float = 0.65
+    """Of a GPU's JPEGs, the share for its hardware decoder."""
     copy_to: torch.device | None = None
     """The GPU that batches made on the CPU are copied to, see `pipeline/gpu/handover.py`."""
 
@@ -73,6 +75,7 @@ def of_recipe(data: DataConfig, net: torch.device, rank: int = 0, ranks: int = 1
         ranks=ranks,
         on_bad_sample=data.on_bad_sample,
         max_bad_share=data.max_bad_share,
+        hw_decoder_load=data.hw_decoder_load,
     )
 
 

@@ -67,4 +67,5 @@ def _encoded(shards: ShardSet) -> bool:
 
 def _executor(feeding: Feeding, batch_size: int) -> Executor:
     backend: Any = "cpu" if feeding.gpu is None else "gpu"
-    return Executor(backend, batch_size, feeding.workers, feeding.prefetch, feeding.gpu)
+    threads, load = feeding.workers, feeding.hw_decoder_load
+    return Executor(backend, batch_size, threads, feeding.prefetch, feeding.gpu, load)

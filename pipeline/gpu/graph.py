@@ -33,6 +33,8 @@ class Executor:
     threads: int = 1
     prefetch: int = 2
     device_id: int | None = None
+    hw_decoder_load: float = 0.65
+    """Of the JPEGs, the share for the GPU's hardware decoder."""
 
 
 @dataclass(frozen=True)
@@ -235,6 +237,7 @@ def _image(image: Any, executor: Executor, inputs: Inputs) -> Any:
         output_type=types.RGB,
         adjust_orientation=False,
         jpeg_fancy_upsampling=True,  # chroma as libjpeg interpolates it: the CPU device's pixels
+        hw_decoder_load=executor.hw_decoder_load,
     )
 
 
