@@ -138,7 +138,8 @@ def _unlisted(shape: Shape, name: str, rules: Rules) -> UserError:
     what = f"category {category!r}, which is not listed" if category else "no category"
     return UserError(
         f"{name}: {shape.where} has {what}: add it to `classes`, or under `labels` map it to one "
-        f"(`map: {{{category!r}: CLASS}}`), ignore it or omit it{nearest(category, rules.ids)}"
+        f"(`map: {{{category!r}: CLASS}}`), ignore it or omit it, or all that are not listed (`others: ignore`)"
+        f"{nearest(category, [name for name in rules.ids if not name.startswith('_')])}"
     )
 
 
