@@ -52,6 +52,7 @@ def test_help_teaches_every_command() -> None:
         "train --cfg voc_pspnet train.stepz=4",
         "train.evaluate --help",
         "train.predict --help",
+        "train.export --help",
         "train.report --help",
         "train.convert --help",
     ],

@@ -166,7 +166,7 @@ def test_the_documented_example_labels_a_photo_and_int8_keeps_the_score(trained:
     small.unlink()
     scores = iter((0.5, 0.4))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("train.export.command.miou", lambda *_: next(scores))
+        patch.setattr("train.export.shipping.miou", lambda *_: next(scores))
         result = CliRunner().invoke(command, [*arguments, "9.9"])
     assert isinstance(result.exception, UserError) and "costs 10.00 points" in str(result.exception)
     assert not small.exists()
