@@ -72,7 +72,7 @@ def folder(common: Common, spec: str | None, yes: bool) -> None:
     from ingest.inspect import command
 
     if spec is None:
-        drafted = command.drafted(common.src, common.spec_path(), yes, common.dry_run)
+        drafted = command.drafted(common.src, common.spec_path(), yes, common.dry_run, err=common.as_json)
         if drafted is None:
             return
         loaded, spec = drafted

@@ -188,7 +188,8 @@ class Common:
         """Says what was concluded from the files; refuses what would train nothing."""
         from ingest.datasets import peek
 
-        if not self.dry_run:  # which decodes nothing
+        to_train = not self.splits or any(name.startswith("train") for name in self.splits)
+        if to_train and not self.dry_run:  # which decodes nothing; a few images for a test may well show one class
             peek.refuse_one_class(raw)
         dark = peek.dark_images(raw)
         for note in [*raw.notes, *([f"warning: {dark}"] if dark else [])]:

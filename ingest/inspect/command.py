@@ -17,20 +17,20 @@ from ingest.shards import atomic
 from ingest.sources.trees import Tree
 
 
-def inspect(src: Path) -> Draft:
-    """Looks at a folder and says what it concludes."""
+def inspect(src: Path, err: bool = False) -> Draft:
+    """Looks at a folder and says what it concludes; on stderr, where stdout is for programs."""
     made = draft(Tree(src))
     for note in made.notes:
-        click.echo(one_line(note))
-    click.echo("for example:")
+        click.echo(one_line(note), err=err)
+    click.echo("for example:", err=err)
     for image, label in made.examples:
-        click.echo(one_line(f"  {image}  with  {label}"))
+        click.echo(one_line(f"  {image}  with  {label}"), err=err)
     for doubt in made.doubts:
-        click.echo(one_line(f"in doubt: {doubt}"))
+        click.echo(one_line(f"in doubt: {doubt}"), err=err)
     return made
 
 
-def drafted(src: Path, path: Path, yes: bool, dry_run: bool) -> tuple[Spec, str] | None:
+def drafted(src: Path, path: Path, yes: bool, dry_run: bool, err: bool = False) -> tuple[Spec, str] | None:
     """A spec for the folder, written to `path`, and `path`; None where the user is to look through it first.
 
     Asks at a terminal, unless `yes`; without a terminal it stops with the spec written. Under `dry_run` nothing is
@@ -38,21 +38,21 @@ def drafted(src: Path, path: Path, yes: bool, dry_run: bool) -> tuple[Spec, str]
     """
     if path.exists() and not dry_run:
         raise UserError(f"{path} exists, perhaps edited: go on with --spec {path}, or delete it")
-    made = inspect(src)
+    made = inspect(src, err)
     text = text_of(made)
     spec = check(spec_yaml.parse(text.encode("utf-8", "surrogateescape"), str(path)), str(path))
     if dry_run:
         return spec, str(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_text(path, text)
-    click.echo(f"spec: {path} (the classes and their names are there to be edited)")
+    click.echo(f"spec: {path} (the classes and their names are there to be edited)", err=err)
     if yes:
         return spec, str(path)
     later = f"look through it, then: python -m ingest folder {src} --spec {path}"
     if not sys.stdin.isatty():
-        click.echo(later)
+        click.echo(later, err=err)
         return None
-    if not click.confirm(f"Ingest by {path} as it is?"):
-        click.echo(later)
+    if not click.confirm(f"Ingest by {path} as it is?", err=err):
+        click.echo(later, err=err)
         return None
     return spec, str(path)

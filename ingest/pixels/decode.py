@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 
 from PIL import Image
@@ -14,6 +15,8 @@ from ingest.errors import UserError
 ORIENTATION = 0x0112  # EXIF tag: 1 upright, 2 to 4 turned by 180 degrees or mirrored, 5 to 8 lying
 MAX_PIXELS = 178_956_970
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # Pillow's, at half of that
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # odd tags; what matters is an error
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def decode_image(data: bytes, name: str) -> Image.Image:

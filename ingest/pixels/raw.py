@@ -34,13 +34,12 @@ def raw_pixels(data: bytes, name: str) -> NDArray[np.generic]:
     """A file's own numbers, [H, W] or [H, W, bands]: of TIFFs of any kind, of other files 8 or 16 bits."""
     if is_tiff(data) and not tiff.facts_of(data, name).by_pillow:
         return tiff.read(data, name)
-    if is_deep_png(data):  # Pillow keeps the high byte alone of 16-bit RGB
-        image_size(data, name)  # the limit, before memory is taken
+    image = decode_image(data, name)
+    if is_deep_png(data) and not image.mode.startswith("I"):  # Pillow keeps the high byte alone of 16-bit RGB
         wide = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if wide is None:
             raise UserError(f"{name} cannot be decoded: fetch the file again or remove it")
         return wide if wide.ndim == 2 else wide[..., [2, 1, 0, 3][: wide.shape[2]]]
-    image = decode_image(data, name)
     if image.mode in ("L", "RGB", "RGBA", "F") or image.mode.startswith("I"):
         return np.asarray(image)
     return np.asarray(to_rgb(image, name))

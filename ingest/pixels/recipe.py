@@ -117,7 +117,8 @@ def scale(chosen: NDArray[np.generic], name: str, recipe: PixelRecipe) -> NDArra
     for channel in range(chosen.shape[2]):
         low, high = recipe.ranges[channel if len(recipe.ranges) > 1 else 0]
         # float32 is exact for 16 bits and twice as fast; wider numbers lose what 8 bits do not show
-        scaled = (chosen[..., channel].astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
+        with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are no data, filled by the caller
+            scaled = (chosen[..., channel].astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
         out[..., channel] = np.nan_to_num(np.clip(np.rint(scaled), 0, 255), nan=0.0)
     return out
 

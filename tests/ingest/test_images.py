@@ -11,6 +11,8 @@ from PIL import Image
 
 from ingest.errors import UserError
 from ingest.pixels.images import Format, normalize
+from ingest.pixels.raw import read_pixels
+from ingest.pixels.recipe import PixelRecipe
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -55,12 +57,16 @@ def test_others_become_rgb_png_without_loss(image: Image.Image, form: str, optio
     stored = normalize(data, "x", (20, 30), KEEP)
     assert stored.ext == "png"
     np.testing.assert_array_equal(decoded(stored.data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+    # and prediction sees the same
+    np.testing.assert_array_equal(decoded(stored.data), read_pixels(data, "x", PixelRecipe())[0])
 
 
 def test_16_bits_keep_their_high_byte():
     wide = RNG.integers(0, 65536, (20, 30), dtype=np.uint16)
     stored = normalize(encoded(Image.fromarray(wide), "PNG"), "x", None, KEEP)
     np.testing.assert_array_equal(decoded(stored.data), np.repeat((wide >> 8)[..., None], 3, 2))
+    data = encoded(Image.fromarray(wide), "PNG")
+    np.testing.assert_array_equal(decoded(stored.data), read_pixels(data, "x", PixelRecipe())[0])
 
 
 def rotated(orientation: int) -> bytes:

@@ -233,8 +233,9 @@ def test_scenes_of_twelve_bands_from_the_command_line(tmp_path: Path, quick) -> 
         tifffile.imwrite(tmp_path / f"raw/images/{number}.tif", scene, photometric="minisblack", planarconfig="contig")
         save((mask(number) > 0).astype(np.uint8), tmp_path / f"raw/labels/{number}.png")
     out = tmp_path / "out"
-    result = quick("folder", tmp_path / "raw", "--out", out, "--yes")
+    result = quick("folder", tmp_path / "raw", "--out", out, "--yes", "--json")
     assert result.returncode == 0, result.stderr + result.stdout
+    assert json.loads(result.stdout)["out"] == str(out) and "for example" in result.stderr
     facts = manifest.load(out)
     assert facts.channels == 12 and facts.pixels["percentiles"] == [2, 98]
     assert sum(split.samples for split in facts.splits.values()) == 4
