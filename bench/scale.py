@@ -21,10 +21,10 @@ from train.log import provenance
 
 _MOST_SHARDS = 5000
 _COLUMNS = {
-    "open_seconds": ("open s", "to open, seconds", 3),
+    "open_ms": ("open ms", "to open, milliseconds", 1),
     "open_mb": ("open MB", "memory of a rank after opening, MB beside the shared map", 1),
-    "order_seconds": ("order s", "to order an epoch, seconds", 3),
-    "resume_seconds": ("resume s", "to the first step in the middle of an epoch, seconds", 3),
+    "order_ms": ("order ms", "to order an epoch, milliseconds", 1),
+    "resume_ms": ("resume ms", "to the first step in the middle of an epoch, milliseconds", 1),
     "step_ms": ("step ms", "to plan a step of 8 crops, CPU milliseconds", 3),
     "mb": ("MB", "memory of a rank at work, MB beside the shared map", 1),
     "open_files": ("open files", "open files", 0),

@@ -99,10 +99,10 @@ def reindex(folder: Path) -> Path:
 
 
 NEW_IN_2 = {
-    "dataset": {"pixels", "sum"},
-    "split": {"index", "class_images", "class_image_pixels"},
+    "dataset": {"pixels", "raw_ids", "sum"},
+    "split": {"index", "class_images", "class_image_pixels", "unmatched_pixels"},
     "shard": {"record_sha256"},
-    "record": {"sum"},
+    "record": {"sum", "unmatched_pixels"},
     "sample": {"image_at", "image_bytes", "label_at", "label_bytes", "row_crc32", "classes", "geo"},
 }
 

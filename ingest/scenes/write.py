@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import contextlib
 import os
 import shutil
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import cv2
 from tqdm import tqdm
 
 from ingest.errors import UserError, nearest
+from ingest.processes import Work, in_order
 from ingest.scenes.layouts import LAYOUTS
 from ingest.scenes.layouts.layout import SPLIT_STRIDE, File, Job, Layout
 from ingest.scenes.pack import Archives, Folder
@@ -93,15 +93,14 @@ def _draw(layout: str, jobs: list[Job], workers: int | None) -> Iterator[list[Fi
         finally:
             cv2.setNumThreads(threads)
         return
-    # workers inherit the blocked signal: Ctrl-C is the parent's alone to answer
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        # spawn: a forked child would inherit the locks of OpenCV's threads; one thread each, the processes are enough
-        pool = multiprocessing.get_context("spawn").Pool(count, cv2.setNumThreads, (1,))
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    with pool:
-        yield from pool.imap(_files, [(layout, job) for job in jobs], chunksize=2)
+    # one thread each, the processes are enough
+    work = Work(_files, _name, cv2.setNumThreads, (1,))
+    with contextlib.closing(in_order([(layout, job) for job in jobs], work, count)) as made:
+        yield from made
+
+
+def _name(work: tuple[str, Job]) -> str:
+    return f"scene {work[1].index} of {work[1].split}"
 
 
 def _files(work: tuple[str, Job]) -> list[File]:

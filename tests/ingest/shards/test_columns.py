@@ -32,7 +32,7 @@ def shards(raw: Path, tmp_path: Path) -> Path:
 def files(folder: Path) -> dict[str, object]:
     """Their bytes; of dataset.json all but what schema 1 does not say, and its sum with that."""
     found: dict[str, object] = {path.name: path.read_bytes() for path in folder.iterdir()}
-    return found | {"dataset.json": dataclasses.replace(manifest.load(folder), pixels=None)}
+    return found | {"dataset.json": dataclasses.replace(manifest.load(folder), pixels=None, raw_ids=None)}
 
 
 # --- areas ---
