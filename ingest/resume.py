@@ -94,7 +94,10 @@ def finished(folder: Path, name: str, mark: str) -> ShardRecord | None:
         return None
     if noted.read_text() != mark:
         return None
-    record = manifest.load_shard(folder, name)
+    try:
+        record = manifest.load_shard(folder, name)
+    except UserError:  # damaged, or of an earlier version: made anew
+        return None
     return record if tar.stat().st_size == record.bytes else None
 
 

@@ -114,13 +114,18 @@ def _check_size(pixels: Image, shards: ShardSet, sample: int, factor: int) -> No
 
 def _whole(shards: ShardSet, sample: int, out_image: Image, out_label: Image | None) -> None:
     # Read outside the `try`: what reading says of a shard is no fault of the sample.
-    image, label = shards.image(sample), None if out_label is None else shards.label(sample)
+    image, label = None if shards.by_rows else shards.image(sample), None if out_label is None else shards.label(sample)
+    # Pixels go straight into the batch, and are checked there.
+    sound = image is not None or shards.rows(sample, 0, out_image.shape[0], out_image.reshape(-1)) is not None
     kind = "image"
     try:
+        if not sound:
+            raise decode.DecodeError(CHANGED)
         if damaged := shards.damaged(sample, image, label):
             kind = damaged
             raise decode.DecodeError(CHANGED)
-        decode.image(image, out=out_image)
+        if image is not None:
+            decode.image(image, out=out_image)
         if label is not None and out_label is not None:
             kind = "label"
             np.copyto(out_label, decode.label(label))

@@ -105,11 +105,13 @@ def test_resume_makes_shards_anew_whose_files_changed(raw: Path, tmp_path: Path,
     Image.fromarray(changed).save(stored, "JPEG")
     size = len(first.read_bytes())
     first.write_bytes(stored.getvalue()[:size].ljust(size, b"\0"))  # of the old size, though not as it should be
+    record = tmp_path / "out.partial" / f"{shards[1].name}.json"
+    record.write_bytes(record.read_bytes()[:-40])  # and one whose record was damaged since
     again = []
     real = writer.begin
     monkeypatch.setattr(writer, "begin", lambda folder, name, mark: (again.append(name), real(folder, name, mark)))
     write(raw, tmp_path / "out", resume=True)
-    assert again == [shards[0].name, shards[-1].name]
+    assert again == [shards[0].name, shards[1].name, shards[-1].name]
     write(raw, tmp_path / "fresh")
     assert hashes(tmp_path / "out") == hashes(tmp_path / "fresh")
     assert not list((tmp_path / "out").glob("*.sources"))

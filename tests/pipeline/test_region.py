@@ -69,6 +69,16 @@ def test_a_small_crop_reads_few_rows(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(read) >= 20 and max(read) <= 64 + 2 * 2 + 2 * 32
 
 
+def test_whole_images_are_read_straight_into_the_batch(tmp_path: Path) -> None:
+    made = []
+    for ext in ("png", "npy"):
+        shards = ShardSet(write_shards(tmp_path / ext, {"train": pairs()}, schema=2, ext=ext), "train")
+        made.append(list(EvalLoader(shards, 2, feeding=Feeding(threads=1))))
+    for png, raw in zip(*made, strict=True):
+        np.testing.assert_array_equal(raw.images.numpy(), png.images.numpy())
+        np.testing.assert_array_equal(raw.labels.numpy(), png.labels.numpy())
+
+
 @pytest.mark.parametrize("on_bad", ["error", "skip"])
 def test_damaged_rows_are_named_or_skipped(tmp_path: Path, on_bad: str) -> None:
     folder = write_shards(
