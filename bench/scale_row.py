@@ -22,7 +22,7 @@ _BATCH, _STEPS = 8, 300
 
 
 def measure(folder: str) -> Facts:
-    """Milliseconds and megabytes. Memory is what the process has for itself: the map's pages are shared by all ranks."""
+    """Milliseconds and megabytes. Memory is what the process has for itself: all ranks share the map's pages."""
     before, start = _private_mb(), time.perf_counter()
     shards = ShardSet(folder, SPLIT)
     opened, after_open = time.perf_counter() - start, _private_mb()

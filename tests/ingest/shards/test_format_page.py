@@ -64,7 +64,8 @@ def test_a_reader_of_the_page_finds_everything(raw: Path, tmp_path: Path, form: 
                 shard["sha256"],
                 shard["record_sha256"],
             )
-            members = iter(tarfile.open(fileobj=io.BytesIO(content)).getmembers())
+            with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+                members = iter(tar.getmembers())
             for sample in check_sum(record)["samples"]:
                 start = column["key_end"][n - 1] if n else 0
                 assert column["key_text"][start : column["key_end"][n]].tobytes().decode() == sample["key"]
