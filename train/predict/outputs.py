@@ -85,8 +85,7 @@ def write(found: Predicted, output: Output) -> list[dict[str, Any]]:
         picture = overlay(pictures.rgb(found.image), found.mask, output)
         pictures.save(picture, _at(output.folder / "overlays", found.name, ".jpg"))
     if found.probabilities is not None:
-        with atomic.opened(_at(output.folder / "probabilities", found.name, ".npy")) as file:
-            np.save(file, found.probabilities)
+        _save_array(_at(output.folder / "probabilities", found.name, ".npy"), found.probabilities)
     if output.polygons == "geojson":
         assert found.place is not None
         written = outlines.geojson(found.mask, output.classes, found.place)
@@ -111,6 +110,15 @@ def save_mask(path: Path, values: Array, colors: Array) -> None:
     with atomic.opened(path) as file:
         # bits=8: not fewer, as Pillow would for few classes: some readers spread those over 0..255
         image.save(file, "PNG", bits=8)
+
+
+def _save_array(path: Path, array: NDArray[np.float16]) -> None:
+    """As numpy.save, whose own errors of a full disk do not say that it is full."""
+    layout = np.lib.format
+    with atomic.opened(path) as file:
+        layout.write_array_header_1_0(file, layout.header_data_from_array_1_0(array))
+        for part in array:
+            file.write(np.ascontiguousarray(part).data)
 
 
 def _values(output: Output) -> tuple[Array, Array]:
@@ -145,11 +153,14 @@ def _geotiff(path: Path, mask: Array, tables: tuple[Array, Array], place: tiff.P
         "blockysize": 512,
         "bigtiff": "IF_SAFER",
     }
-    with atomic.replacing(path) as partial, rasterio.open(partial, "w", **profile) as file:
-        for row in range(0, mask.shape[0], 512):
-            rows = values[mask[row : row + 512]]
-            file.write(rows, 1, window=rasterio.windows.Window(0, row, mask.shape[1], len(rows)))
-        file.write_colormap(1, {value: (*map(int, color), 255) for value, color in enumerate(colors)})
+    try:
+        with atomic.replacing(path) as partial, rasterio.open(partial, "w", **profile) as file:
+            for row in range(0, mask.shape[0], 512):
+                rows = values[mask[row : row + 512]]
+                file.write(rows, 1, window=rasterio.windows.Window(0, row, mask.shape[1], len(rows)))
+            file.write_colormap(1, {value: (*map(int, color), 255) for value, color in enumerate(colors)})
+    except rasterio.errors.RasterioError as error:  # GDAL does not say why
+        raise UserError(f"{path} could not be written ({error}): see that the disk has room") from error
 
 
 def _at(folder: Path, name: Path, suffix: str) -> Path:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,8 +107,12 @@ def _unfinished(
             return np.lib.format.open_memmap(path, "r+"), {str(k): int(v) for k, v in before["rows"].items()}
     work.mkdir(parents=True, exist_ok=True)
     mask = np.lib.format.open_memmap(path, "w+", np.uint8, size)
-    with open(path, "r+b") as file:  # room is taken now: a full disk is told of before the work, not after
-        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    try:
+        with open(path, "r+b") as file:  # room is taken now: a full disk shows before the work, not after
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        shutil.rmtree(work, ignore_errors=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
     return mask, {}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,8 @@ def label(item: Item, labeler: Labeler, reader: Reader, output: Output) -> None:
             with atomic.replacing(path) as partial:
                 _transcribe(av, (source, partial), labeler, output, item)
     except av.error.FFmpegError as error:
+        if error.errno == errno.ENOSPC:
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
         raise UserError(f"{item.path} is no readable video ({error.strerror}): fetch it again") from error
 
 

@@ -167,6 +167,8 @@ def _scored_on(run: RunRecord) -> str:
     what = [f"split {split}"] if split else []
     what += [f"{count:,} whole images"] if isinstance(count, int) else []
     what += [f"step {run.validation['step']:,}"] if "step" in run.validation else []
+    counted, classes = run.validation.get("miou_classes"), len(run.validation["iou"])
+    what += [f"mIoU over {counted} of {classes} classes"] if isinstance(counted, int) and counted < classes else []
     mean = run.validation["mean_class_accuracy"]
     what += [f"mean recall {percent(mean)}"] if mean is not None else []
     return f"<p>{escape(', '.join(what))}. A click on a heading sorts.</p>"

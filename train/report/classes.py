@@ -61,7 +61,7 @@ def class_table(run: RunRecord) -> str:
 
 
 def _means(run: RunRecord, counted: bool, with_trends: bool) -> str:
-    """The last row: mIoU and mean recall, which are over the classes in the labels."""
+    """The last row: mIoU, over the classes in labels or predictions, and mean recall, over those in the labels."""
     if not run.validation:
         return ""
     cells = [_share(run.validation["miou"])]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,7 +26,7 @@ from tests.conftest import ROOT
 from tests.shard_folder import COLORS, smooth_scene
 from train import model
 from train.checkpoints import checkpoint
-from train.predict import outlines, scene
+from train.predict import outlines, outputs, scene
 from train.predict.command import command
 from train.predict.raw import Reader
 
@@ -319,6 +322,37 @@ def test_nets_of_other_channels_say_what_is_missing() -> None:
     with pytest.raises(UserError, match="recipe is damaged"):
         Reader.of({"channels": 8, "pixels": {"bands": 3}})
     assert Reader.of({"channels": 8, "pixels": PixelRecipe(tuple(range(1, 9))).as_dict()}).recipe is not None
+
+
+def test_a_full_disk_ends_it_in_one_line(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """/dev/full takes nothing: the error is the disk's, which ends the run with exit code 2 (`ingest.errors.run`)."""
+    photo(tmp_path / "a.png", 150, 200)
+
+    @contextlib.contextmanager
+    def full(path: Path) -> Any:
+        with open("/dev/full", "wb") as file:
+            yield file
+
+    with monkeypatch.context() as patch:
+        patch.setattr(outputs.atomic, "opened", full)
+        result = run(trained, "--images", tmp_path / "a.png", "--out", tmp_path / "o", "--probabilities", fails=True)
+    assert isinstance(result.exception, OSError) and result.exception.errno == errno.ENOSPC
+
+    def no_room(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(scene, "MOST_WHOLE", 5000)
+    monkeypatch.setattr(scene.os, "posix_fallocate", no_room)
+    result = run(trained, "--images", tmp_path / "a.png", "--out", tmp_path / "p", fails=True)
+    assert isinstance(result.exception, OSError) and str(result.exception.filename).endswith("a/mask.npy")
+    assert not list((tmp_path / "p").rglob("*.npy")), "what takes room is gone"
+
+
+def test_arrays_are_numpys(tmp_path: Path) -> None:
+    array = np.random.default_rng(0).random((3, 5, 7)).astype(np.float16)
+    outputs._save_array(tmp_path / "a.npy", array)
+    np.save(tmp_path / "b.npy", array)
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
 
 
 def test_ranks_share_the_files(trained: Path, tmp_path: Path) -> None:
