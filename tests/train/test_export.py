@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
 import re
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -131,11 +137,11 @@ def test_onnx_takes_any_size_and_says_what_it_is(best: Path, tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
-def example() -> str:
-    """The code that docs/evaluation.md shows."""
-    text = (ROOT / "docs" / "evaluation.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    return code
+def example(number: int) -> str:
+    """The code that docs/evaluation.md shows: 0 labels a photo, 1 serves."""
+    codes = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "evaluation.md").read_text(), re.DOTALL)
+    assert len(codes) == 2
+    return codes[number]
 
 
 @pytest.mark.slow
@@ -147,7 +153,7 @@ def test_the_documented_example_labels_a_photo_and_int8_keeps_the_score(trained:
     assert result.exit_code == 0 and "on 4 batches of images" in result.output and "(val images)" in result.output
     image = smooth_scene(40, 56, seed=0)[0]
     Image.fromarray(image).save(photo)
-    (tmp_path / "label.py").write_text(example())
+    (tmp_path / "label.py").write_text(example(0))
     done = subprocess.run(
         [sys.executable, "label.py", out, photo, mask], cwd=tmp_path, capture_output=True, text=True, check=False
     )
@@ -156,7 +162,7 @@ def test_the_documented_example_labels_a_photo_and_int8_keeps_the_score(trained:
         net = model.from_checkpoint(checkpoint.load_net(trained))
         expected = net(torch.from_numpy(image)[None].permute(0, 3, 1, 2)).argmax(1)[0].numpy()
     assert (np.asarray(Image.open(mask)) == expected).mean() > 0.999
-    assert len(example().strip().splitlines()) <= 18
+    assert len(example(0).strip().splitlines()) <= 18
 
     small = tmp_path / "int8.onnx"
     arguments = ["--checkpoint", str(trained), "--out", str(small), "--int8", "--tolerance"]
@@ -171,6 +177,48 @@ def test_the_documented_example_labels_a_photo_and_int8_keeps_the_score(trained:
     assert isinstance(result.exception, UserError) and "costs 10.00 points" in str(result.exception)
     assert not small.exists()
     assert quantize.miou(out, [(torch.from_numpy(image)[None].permute(0, 3, 1, 2), torch.zeros(1, 40, 56).byte())], 5)
+
+
+@pytest.mark.slow
+@pytest.mark.peers
+def test_the_documented_service_answers_with_the_mask(trained: Path, tmp_path: Path) -> None:
+    pytest.importorskip("litserve")
+    pytest.importorskip("python_multipart")
+    arguments = ["--checkpoint", str(trained), "--out", str(tmp_path / "m.onnx"), "--argmax", "--no-check"]
+    assert CliRunner().invoke(command, arguments).exit_code == 0
+    image = smooth_scene(40, 56, seed=0)[0]
+    (tmp_path / "serve.py").write_text(example(1))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    log = open(tmp_path / "log", "w")  # noqa: SIM115  the server's, to the end
+    server = subprocess.Popen(
+        [sys.executable, "serve.py", "m.onnx", str(port)], cwd=tmp_path, stdout=log, stderr=log, start_new_session=True
+    )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        for _ in range(240):
+            with contextlib.suppress(OSError):
+                if urllib.request.urlopen(f"{url}/health").status == 200:
+                    break
+            time.sleep(0.5)
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "PNG")
+        body = (
+            b'--x\r\nContent-Disposition: form-data; name="request"; filename="a.png"\r\n\r\n'
+            + buffer.getvalue()
+            + b"\r\n--x--"
+        )
+        kind = {"Content-Type": "multipart/form-data; boundary=x"}
+        with urllib.request.urlopen(urllib.request.Request(f"{url}/predict", body, kind)) as answer:
+            found = np.asarray(Image.open(io.BytesIO(answer.read())))
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+        log.close()
+    with torch.no_grad():
+        net = model.from_checkpoint(checkpoint.load_net(trained))
+        expected = net(torch.from_numpy(image)[None].permute(0, 3, 1, 2)).argmax(1)[0].numpy()
+    assert (found == expected).mean() > 0.999
 
 
 def test_labels_read_by_webdataset_are_class_ids(toy: Path) -> None:

@@ -45,8 +45,8 @@ class Inference:
     """From window to window; None: two thirds of a window."""
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
-    batch: int = 4
-    """Windows at a time."""
+    batch: int = 0
+    """Windows at a time; 0: one on a CPU, whose caches hold no more, and 8 on a GPU."""
 
     def __post_init__(self) -> None:
         if self.window and self.stride:
@@ -146,10 +146,11 @@ def _lane(
         ahead = reader.submit(read, ys[0], first, window[0], width)
         for y, following in zip(ys, [*ys[1:], None], strict=True):
             strip = ahead.result()
+            batch = inference.batch or (1 if strip.device.type == "cpu" else 8)
             if following is not None:
                 ahead = reader.submit(read, following, first, window[0], width)
-            for at in range(0, len(xs), inference.batch):
-                places = [slice(x - first, x - first + window[1]) for x in xs[at : at + inference.batch]]
+            for at in range(0, len(xs), batch):
+                places = [slice(x - first, x - first + window[1]) for x in xs[at : at + batch]]
                 logits = _run(net, torch.cat([strip[:, :, :, place] for place in places]), inference).float()
                 if not row.numel():
                     row = logits.new_zeros(len(strip), logits.shape[1] + 1, window[0], width)
