@@ -7,6 +7,7 @@ import io
 import itertools
 import os
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -166,3 +167,19 @@ def test_asking_ahead_changes_nothing(folder: Path) -> None:
     shards.will_need(np.array([9, 0, 3]))
     shards.will_need(range(COUNT))
     assert [shards.image(sample).tobytes() for sample in range(COUNT)] == before
+
+
+def test_threads_may_read_while_tars_are_closed_for_others(folder: Path) -> None:
+    """With room for one open tar, each read closes another: none gets the bytes of a file opened in its place."""
+    shards = ShardSet(folder, "train")
+    expected = [shards.image(sample).tobytes() for sample in range(COUNT)]
+    shards._tars._limit = 1
+    shards._tars._open.clear()
+
+    def read(seed: int) -> bool:
+        chance = np.random.default_rng(seed)
+        return all(shards.image(sample).tobytes() == expected[sample] for sample in chance.integers(0, COUNT, 300))
+
+    with ThreadPoolExecutor(6) as pool:
+        assert all(pool.map(read, range(6)))
+    assert len(shards._tars._open) == 1
