@@ -1,4 +1,4 @@
-# make demo | test | lint | fmt | docs | bench        (each sets up .venv by itself)
+# make demo | test | faults | lint | fmt | docs | bench        (each sets up .venv by itself)
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 DEMO ?= demo
 
-.PHONY: demo test test-all lint fmt docs bench
+.PHONY: demo test test-all faults lint fmt docs bench
 
 demo: $(READY)
 	@rm -rf $(DEMO)
@@ -36,6 +36,11 @@ test: $(READY)
 
 test-all: $(READY)
 	$(PY) -m pytest
+
+# breaks everything on purpose, and writes docs/reliability.md; the short part of it is in `make test`
+faults: $(READY)
+	@rm -rf build/faults
+	FAULTS=long OMP_NUM_THREADS=1 $(PY) -m pytest tests/faults
 
 lint: $(READY)
 	$(VENV)/bin/ruff format --check .
