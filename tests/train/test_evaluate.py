@@ -8,8 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
@@ -18,6 +20,7 @@ from tests.conftest import ROOT
 from tests.shard_folder import smooth_scene, write_shards
 from train.checkpoints import checkpoint
 from train.evaluate.command import command
+from train.predict.command import command as label_files
 
 
 def call(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -25,15 +28,32 @@ def call(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, env=environment)
 
 
+def here(command: click.Command, *arguments: str) -> str:
+    """What the command prints, run in this process, with one thread as `call` does."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        result = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    finally:
+        torch.set_num_threads(threads)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
 def test_two_ranks_and_other_batches_give_the_same_digits(trained: Path, tmp_path: Path) -> None:
     found = []
-    launches = [["-m"], ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"], ["-m"]]
-    for number, launch in enumerate(launches):
+    for number, batch_size in enumerate((1, 1, 2)):
         out, page = tmp_path / f"{number}.json", tmp_path / f"{number}.html"
-        more = ["--boundary", "2px", "--report", str(page), "--batch-size", str(1 + number // 2)]
-        done = call(*launch, "train.evaluate", "--checkpoint", str(trained), "--json", str(out), *more)
-        assert done.returncode == 0, done.stderr
-        assert "mIoU" in done.stdout and done.stdout.count("class0") == 1
+        more = ["--boundary", "2px", "--report", str(page), "--batch-size", str(batch_size), "--device", "cpu"]
+        arguments = ["--checkpoint", str(trained), "--json", str(out), *more]
+        if number == 1:
+            launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "train.evaluate"]
+            done = call(*launch, *arguments)
+            assert done.returncode == 0, done.stderr
+            said = done.stdout
+        else:
+            said = here(command, *arguments)
+        assert "mIoU" in said and said.count("class0") == 1
         found.append(json.loads(out.read_text()) | {"page": page.read_text()})
     speedless = [{key: value for key, value in one.items() if key != "images_per_second"} for one in found]
     assert speedless[0] == speedless[1] == speedless[2]
@@ -55,10 +75,7 @@ def test_evaluation_agrees_with_its_own_predictions(trained: Path, toy: Path, tm
     for i in range(5):
         Image.fromarray(smooth_scene(*sizes[i % 3], seed=100 + i)[0]).save(tmp_path / "images" / "deep" / f"{i}.png")
     out = tmp_path / "out"
-    done = call(
-        "-m", "train.predict", "--checkpoint", str(trained), "--images", str(tmp_path / "images"), "--out", str(out)
-    )
-    assert done.returncode == 0, done.stderr
+    here(label_files, "--checkpoint", str(trained), "--images", str(tmp_path / "images"), "--out", str(out))
     matrix = np.zeros((5, 5), dtype=np.int64)
     for i in range(5):
         mask = Image.open(out / "masks" / "deep" / f"{i}.png")
@@ -67,11 +84,8 @@ def test_evaluation_agrees_with_its_own_predictions(trained: Path, toy: Path, tm
         np.add.at(matrix, (label[label != 255], prediction[label != 255]), 1)
         assert (out / "overlays" / "deep" / f"{i}.jpg").exists()
     sheet, scores = tmp_path / "sheet.png", tmp_path / "val.json"
-    done = call(
-        *["-m", "train.evaluate", "--checkpoint", str(trained), "--data", str(toy), "--batch-size", "2"],
-        *["--sheet", str(sheet), "-n", "3", "--json", str(scores)],
-    )
-    assert done.returncode == 0, done.stderr
+    more = ["--batch-size", "2", "--sheet", str(sheet), "-n", "3", "--json", str(scores)]
+    here(command, "--checkpoint", str(trained), "--data", str(toy), *more)
     found = json.loads(scores.read_text())
     assert found["confusion"] == matrix.tolist()
     intersection, union = np.diag(matrix), matrix.sum(0) + matrix.sum(1) - np.diag(matrix)
