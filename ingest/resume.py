@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ingest.errors import UserError
 from ingest.pixels.labels import DrawnLabel
-from ingest.shards import manifest
+from ingest.shards import atomic, manifest
 from ingest.shards.manifest import ShardRecord
 from ingest.sources.archives import Source
 
@@ -49,6 +49,7 @@ def claim(folder: Path, plan: str, resume: bool) -> Iterator[None]:
             os.fsync(file.fileno())
         elif held != plan:
             raise UserError(f"{folder} was begun with another source or other options: use the same, or delete it")
+        atomic.sweep(folder)
         yield
         path.unlink(missing_ok=True)
 

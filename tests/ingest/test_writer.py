@@ -107,6 +107,7 @@ def test_resume_makes_shards_anew_whose_files_changed(raw: Path, tmp_path: Path,
     first.write_bytes(stored.getvalue()[:size].ljust(size, b"\0"))  # of the old size, though not as it should be
     record = tmp_path / "out.partial" / f"{shards[1].name}.json"
     record.write_bytes(record.read_bytes()[:-40])  # and one whose record was damaged since
+    (tmp_path / "out.partial" / "x.idx.1-0.partial").mkdir()  # as a kill leaves it
     again = []
     real = writer.begin
     monkeypatch.setattr(writer, "begin", lambda folder, name, mark: (again.append(name), real(folder, name, mark)))
