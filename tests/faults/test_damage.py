@@ -1,4 +1,4 @@
-"""Every kind of byte of a shard folder, damaged in every way: verify finds it, training delivers sound pixels or stops."""
+"""Every kind of byte of a shard folder, damaged in every way: found, or training delivers sound pixels."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ import torch
 from ingest.errors import UserError
 from ingest.shards import atomic
 from train import torchrun
+from train.checkpoints import contents
 from train.checkpoints.state import State
 
 FORMAT = "segrail-checkpoint-1"
@@ -123,6 +124,8 @@ def load_net(path: str | Path, device: torch.device | str = "cpu") -> State:
     state = load(path, device)
     if missing := [key for key in ("model", "config", "dataset", "step") if key not in state]:
         raise UserError(f"{path} is no whole checkpoint: it holds no {', '.join(missing)}; use another one")
+    if reason := contents.fault(state):
+        raise UserError(f"{path} is no whole checkpoint: {reason}; use another one")
     return state
 
 
