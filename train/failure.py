@@ -45,6 +45,8 @@ def end(error: BaseException, pulse: Pulse | None = None) -> NoReturn:
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, which may come before the line is written
+    if isinstance(error, SystemExit):
+        leave(error.code if isinstance(error.code, int) else 1)
     told = errors.explain(error)
     if isinstance(error, click.ClickException):
         told = f"error: {error.format_message()}", error.exit_code
