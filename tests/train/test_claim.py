@@ -68,7 +68,9 @@ def test_killed_before_the_first_checkpoint_it_starts_anew_in_its_own_folder(
 
 
 def test_a_run_folder_stands_for_its_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    state = {"model": {}, "config": {}, "dataset": {}, "step": 3}
+    named = {"name": "toy", "classes": ["a", "b"], "palette": [[0, 0, 0], [9, 9, 9]], "channels": 3}
+    facts = {**named, "mean": [0.5] * 3, "std": [0.5] * 3, "ignore": 255}
+    state = {"model": {}, "config": {}, "dataset": facts, "step": 3}
     run = tmp_path / "saved" / "toy" / "2026-01-01_00-00-00"
     with pytest.raises(
         UserError, match=r"is a folder without best\.pt or last\.pt: give a checkpoint or a run folder$"
