@@ -184,14 +184,14 @@ def _rows(given: str | None, device: str) -> list[str]:
 
 def _check_data(recipe: Recipe) -> None:
     """A mistake in the data is told here, once, not by each row's process."""
-    from ingest.shards.reader import ShardSet
+    from ingest.shards import joined
     from pipeline.config import stream_of
     from pipeline.loader import TrainLoader
 
     if not recipe.data.path:
         raise UserError("no data: name a shard folder, such as `python -m bench.train --cfg camvid_enet shards/camvid`")
     stream = stream_of(recipe.seed, recipe.data, recipe.augment)
-    TrainLoader(ShardSet(recipe.data.path, recipe.data.train), stream)
+    TrainLoader(joined.open_split(recipe.data.folders, recipe.data.train), stream)
 
 
 def _met(yes: bool, noisy: bool) -> str:

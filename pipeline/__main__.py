@@ -55,7 +55,7 @@ def _stream_options(command: Callable[..., int | None]) -> Callable[..., int | N
         click.option("--epoch", type=_EPOCH, default=0, show_default=True, help="Start at this epoch."),
         click.option("--split", default="train", show_default=True, help="A labeled split."),
         click.option("--cfg", "recipe", help="A recipe file or a shipped recipe's name; without: the defaults."),
-        click.argument("folder", metavar="DIR_OR_URL"),
+        click.argument("folder", metavar="DIRS_OR_URLS"),
     ):
         command = option(command)
     return command
@@ -69,6 +69,7 @@ def main() -> None:
     python -m pipeline show shards/camvid --cfg camvid_enet --out crops.png
     python -m pipeline check shards/camvid --cfg camvid_enet --json > here.json
     python -m pipeline check shards/camvid --cfg camvid_enet --against here.json     (on another machine)
+    python -m pipeline show '[{path: shards/a}, {path: shards/b, weight: 2}]'        (several, as in data.path)
     """
 
 
@@ -91,14 +92,14 @@ def check(options: CheckOptions) -> int:
     \b
     KEY=VALUE changes seed, data.batch_size, data.shuffle_window or a key of augment.
     """
-    from ingest.shards.reader import ShardSet
+    from ingest.shards import folders, joined
     from pipeline import check as checking
     from pipeline.config import load
 
     against = options.against
     earlier = _read_json(against) if against else None
     stream = load(options.recipe, options.overrides)
-    shards = ShardSet(options.folder, options.split)
+    shards = joined.open_split(folders.parsed(options.folder, "DIRS_OR_URLS"), options.split)
     device, epoch = _device(options.device), options.epoch
     found = checking.digest(shards, stream, options.batches, world=options.world, epoch=epoch, device=device)
     click.echo(json.dumps(found, indent=1) if options.as_json else checking.table(found))
@@ -127,8 +128,7 @@ def show(options: ShowOptions) -> None:
     \b
     KEY=VALUE changes seed, data.shuffle_window or a key of augment.
     """
-    from ingest.shards import pictures
-    from ingest.shards.reader import ShardSet
+    from ingest.shards import folders, joined, pictures
     from pipeline import sheet
     from pipeline.config import load
 
@@ -137,7 +137,7 @@ def show(options: ShowOptions) -> None:
     if not out.parent.is_dir():
         raise UserError(f"{out.parent} does not exist: make the folder, or give another --out")
     stream = load(options.recipe, options.overrides)
-    shards = ShardSet(options.folder, options.split)
+    shards = joined.open_split(folders.parsed(options.folder, "DIRS_OR_URLS"), options.split)
     found = sheet.crops(shards, stream, options.count, options.epoch, _device(options.device))
     pictures.save(sheet.sheet(found, shards.manifest), out)
     click.echo(str(out))

@@ -37,6 +37,8 @@ class Epoch:
     """[N]."""
     aims: NDArray[np.int64] | None = None
     """[N]: the class that each crop is to show, -1 for any; None: any for all."""
+    owners: NDArray[np.int64] | None = None
+    """[N]: whose random numbers each crop takes, a number of its own where a sample comes again; None: the sample's."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ def targets(shards: ShardSet, balance: Mapping[str, float]) -> list[Target]:
 
 def epoch_of(shards: ShardSet, stream: Stream, number: int, chosen: list[Target]) -> Epoch:
     """The order of epoch `number`. chosen: `targets` of the stream's balance."""
+    if any(part.weight != 1 for part in shards.parts):
+        return _weighted_epoch(shards, stream, number, chosen)
     if not chosen:
         return Epoch(number, plan.windowed_order(stream.seed, number, shards.counts, stream.shuffle_window))
     pools = [(int(target.share * len(shards)), target.candidates) for target in chosen]
@@ -76,12 +80,31 @@ def epoch_of(shards: ShardSet, stream: Stream, number: int, chosen: list[Target]
     return Epoch(number, samples, classes[pool])
 
 
+def _weighted_epoch(shards: ShardSet, stream: Stream, number: int, chosen: list[Target]) -> Epoch:
+    """The same where folders have weights: the visits of the epoch stand in the order in place of the samples."""
+    visits = plan.visits(stream.seed, number, [(part.samples, part.visits) for part in shards.parts])
+    again = np.arange(len(visits)) - np.searchsorted(visits, visits)  # the how manieth visit to its sample
+    owners = visits + again * len(shards)
+    if not chosen:
+        shard = np.searchsorted(np.cumsum(shards.counts), visits, side="right")
+        counts = np.bincount(shard, minlength=len(shards.counts)).tolist()
+        order = plan.windowed_order(stream.seed, number, counts, stream.shuffle_window)
+        return Epoch(number, visits[order], owners=owners[order])
+    pools = [(int(target.share * len(visits)), target.candidates) for target in chosen]
+    order, pool = plan.balanced_order(stream.seed, number, len(visits), pools)
+    classes = np.array([*(target.class_id for target in chosen), -1])
+    free, place = pool < 0, np.minimum(order, len(visits) - 1)
+    samples = np.where(free, visits[place], order)
+    return Epoch(number, samples, classes[pool], np.where(free, owners[place], samples))
+
+
 def draws_of(shards: ShardSet, stream: Stream, epoch: Epoch, positions: NDArray[np.int64]) -> Draws:
     """The random numbers of the crops at these positions (int64 [B]) of the epoch, their places settled."""
     samples, augment = epoch.samples[positions], stream.augment
-    draws = plan.draw(stream.seed, epoch.number, samples)
+    owners = samples if epoch.owners is None else epoch.owners[positions]
+    draws = plan.draw(stream.seed, epoch.number, owners)
     if augment.cat_max_ratio < 1:
-        draws = _without_monotony(shards, stream, epoch.number, samples, draws)
+        draws = _without_monotony(shards, stream, epoch.number, owners, draws)
     if epoch.aims is None:
         return draws
     aims = epoch.aims[positions]
@@ -98,8 +121,12 @@ def draws_of(shards: ShardSet, stream: Stream, epoch: Epoch, positions: NDArray[
     return replace(draws, top=top, left=left)
 
 
-def _without_monotony(shards: ShardSet, stream: Stream, epoch: int, samples: NDArray[np.int64], draws: Draws) -> Draws:
-    """Of each crop's place and `TRIES` others the first in which no class takes too much; else the last."""
+def _without_monotony(shards: ShardSet, stream: Stream, epoch: int, owners: NDArray[np.int64], draws: Draws) -> Draws:
+    """Of each crop's place and `TRIES` others the first in which no class takes too much; else the last.
+
+    owners: int64 [B], as in `Epoch`; modulo the number of samples they are the samples.
+    """
+    samples = owners % len(shards)
     numbers = np.stack([getattr(draws, field.name) for field in fields(Draws)], axis=1)
     top, left = draws.top.copy(), draws.left.copy()
     for i, sample in enumerate(samples):
@@ -107,7 +134,7 @@ def _without_monotony(shards: ShardSet, stream: Stream, epoch: int, samples: NDA
         if _largest_share(areas, Draws.of(numbers[[i]]), size, stream.augment)[0] < stream.augment.cat_max_ratio:
             continue  # most are: the others cost more
         tried = Draws.of(np.tile(numbers[i], (TRIES, 1)))
-        places = plan.draw_places(stream.seed, epoch, samples[[i]], TRIES)[0]
+        places = plan.draw_places(stream.seed, epoch, owners[[i]], TRIES)[0]
         tried = replace(tried, top=places[:, 0], left=places[:, 1])
         good = np.flatnonzero(_largest_share(areas, tried, size, stream.augment) < stream.augment.cat_max_ratio)
         top[i], left[i] = places[good[0] if len(good) else TRIES - 1]

@@ -58,6 +58,7 @@ def digest(shards: ShardSet, stream: Stream, batches: int, *, world: int, epoch:
             places = np.arange(position, position + first.global_batch)
             found.append({"epoch": here, "position": position, **_parts(first, order, places, made)})
     samples = first.order(epoch).samples
+    weights = [part.weight for part in shards.parts]
     result = {
         "dataset": {
             "name": shards.manifest.name,
@@ -65,6 +66,7 @@ def digest(shards: ShardSet, stream: Stream, batches: int, *, world: int, epoch:
             "samples": len(shards),
             "shards": len(facts.shards),
             "fingerprint": _hash(shard.sha256.encode() for shard in facts.shards),
+            **({"weights": weights} if any(weight != 1 for weight in weights) else {}),
         },
         "recipe": {**dataclasses.asdict(stream), "augment": stream.augment.stated(), "world": world, "epoch": epoch},
         "versions": versions.pixels(),
@@ -102,7 +104,8 @@ def table(found: dict[str, Any]) -> str:
     augment = ", ".join(f"{key} {value}" for key, value in recipe["augment"].items())
     lines = [
         f"dataset   {dataset['name']}, split {dataset['split']}: {dataset['samples']:,} samples "
-        f"in {dataset['shards']} shards, fingerprint {dataset['fingerprint']}",
+        f"in {dataset['shards']} shards, fingerprint {dataset['fingerprint']}"
+        + (f", weights {dataset['weights']}" if "weights" in dataset else ""),
         f"stream    seed {recipe['seed']}, {recipe['world']} x {recipe['batch_size']} samples a batch, "
         f"shuffle_window {recipe['shuffle_window']}",
         f"augment   {augment}",

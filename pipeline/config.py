@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from ingest.errors import UserError, nearest
+from ingest.shards import folders
+from ingest.shards.folders import Folder
 from pipeline import checks, recipe
 from pipeline.augment import Augment
 from pipeline.plan import MAX_SEED
@@ -20,15 +22,17 @@ from pipeline.plan import MAX_SEED
 class DataConfig:
     """Where the samples come from, and how they are fed."""
 
-    path: str = ""
-    """Shard folder, as made by `python -m ingest`."""
+    path: str | list[Folder] = ""
+    """Shard folder, as made by `python -m ingest`; or several of the same classes, each with a weight: [{path: a},
+    {path: b, weight: 2}]. An epoch visits every sample of a once, of b twice; weight 0.5: every other epoch. Mean and
+    std are the first one's."""
     train: str = "train"
     """Split to train on."""
     val: str = "val"
     """Split to validate on; empty: no validation."""
     val_path: str = ""
     """Shard folder of that split, where it is another: to train on coarse labels and validate on fine ones. Same
-    classes, in the same order. Empty: path."""
+    classes, in the same order. Empty: path, of several the first."""
     batch_size: int = 8
     """Crops per rank and step. A run that is resumed keeps its global batch, ranks x batch_size: with another number
     of ranks each takes its share of that."""
@@ -58,6 +62,11 @@ class DataConfig:
     """A training sample whose file is damaged: stop, or count it for nothing (mean color, label 255) and say so."""
     max_bad_share: float = 0.1
     """With on_bad_sample=skip: stop when more than this share of the split's samples is damaged, 0..1."""
+
+    @property
+    def folders(self) -> list[Folder]:
+        """`path` as a list."""
+        return folders.listed(self.path)
 
     def __post_init__(self) -> None:
         for key, low, high in (
@@ -149,7 +158,10 @@ def parse(raw: dict[str, Any]) -> Stream:
 
 
 def normalized(section: str, value: Any) -> Any:
-    """The section with `data.val=` on the command line, which YAML reads as null, as the empty name that it means."""
-    if section == "data" and isinstance(value, dict) and "val" in value and value["val"] is None:
-        return {**value, "val": ""}
-    return value
+    """The section with `data.val=` on the command line, which YAML reads as null, as the empty name that it means, and
+    with several folders of `data.path` checked."""
+    if section != "data" or not isinstance(value, dict):
+        return value
+    if "val" in value and value["val"] is None:
+        value = {**value, "val": ""}
+    return {**value, "path": folders.checked(value["path"], "data.path")} if "path" in value else value

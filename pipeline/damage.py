@@ -31,9 +31,10 @@ class Damage:
             what = f"{self._skipped} of the first {self._read} samples"
         else:
             return
+        verify = " and ".join(f"`python -m ingest verify {part.folder}`" for part in shards.parts)
         raise UserError(
             f"{what} of split {shards.split!r} of {shards.folder} are damaged, more than data.max_bad_share = "
-            f"{self._limit:g} allows; the last: {self._last(batch)}; see `python -m ingest verify {shards.folder}` "
+            f"{self._limit:g} allows; the last: {self._last(batch)}; see {verify} "
             f"and ingest the dataset again, or raise data.max_bad_share"
         )
 

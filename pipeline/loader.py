@@ -45,11 +45,13 @@ class TrainLoader:
                 f"augment.{keys[0]} changes colors, but images of {shards.folder} have {shards.manifest.channels} "
                 f"channels, not 3: set {', '.join(f'augment.{key}=0' for key in keys)}"
             )
-        self.steps_per_epoch = plan.steps_per_epoch(len(shards), self.global_batch)
+        self.epoch_samples = sum(part.visits for part in shards.parts)
+        """Crops of an epoch: the samples, of a folder with a weight so many times as many."""
+        self.steps_per_epoch = plan.steps_per_epoch(self.epoch_samples, self.global_batch)
         if not self.steps_per_epoch:
             raise UserError(
-                f"split {shards.split!r} has {len(shards)} samples, fewer than one global batch of {self.global_batch} "
-                f"({ranks} x {self.batch_size}): lower the batch size"
+                f"split {shards.split!r} has {self.epoch_samples} samples, fewer than one global batch of "
+                f"{self.global_batch} ({ranks} x {self.batch_size}): lower the batch size"
             )
         if stream.augment.cat_max_ratio < 1:
             shards.areas(0)  # a dataset without the record is refused here, not in a thread
@@ -68,6 +70,8 @@ class TrainLoader:
         facts: list[Any] = [tars, stream.seed, stream.shuffle_window, stream.augment.stated()]
         if stream.balance:
             facts.append(stream.balance)
+        if any(part.weight != 1 for part in self.shards.parts):
+            facts.append([[part.samples, part.weight] for part in self.shards.parts])
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
     def state_dict(self) -> dict[str, Any]:
@@ -106,7 +110,7 @@ class TrainLoader:
         """(epoch, position) of this and every later global batch."""
         epoch, position = self.epoch, self.position
         while True:
-            if position + self.global_batch > len(self.shards):
+            if position + self.global_batch > self.epoch_samples:
                 epoch, position = epoch + 1, 0
             yield epoch, position
             position += self.global_batch

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 MAX_SEED = 2**63 - 1  # of epochs too
 
 # Philox's key is (seed, epoch); its counter's last word keeps the uses of one key apart.
-_ORDER, _DRAWS, _PLACES, _AIMED, _LONG_ORDER, _POOL = range(6)
+_ORDER, _DRAWS, _PLACES, _AIMED, _LONG_ORDER, _POOL, _FOLDER = range(7)
 
 
 @dataclass(frozen=True)
@@ -145,8 +145,28 @@ def balanced_order(
     return np.concatenate(chosen).astype(np.int64)[mixed], np.concatenate(whose).astype(np.int64)[mixed]
 
 
-def _order_generator(seed: int, epoch: int, use: int = _ORDER) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(key=_key(seed, epoch), counter=[0, 0, 0, use]))
+def visits(seed: int, epoch: int, folders: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
+    """The samples that an epoch visits where folders have weights, ascending, int64 [sum of visits].
+
+    folders: of each (samples, visits an epoch). A folder's visits go on through one permutation of its samples after
+    the other, from epoch to epoch: no sample is ever more than one visit ahead of another of its folder.
+    """
+    found, begin = [], 0
+    for number, (samples, count) in enumerate(folders):
+        first, chosen = epoch * count, []
+        for turn in range(first // samples, -(-(first + count) // samples)):
+            generator = _order_generator(seed, turn % 2**64, _FOLDER, number)
+            low, high = (min(max(place - turn * samples, 0), samples) for place in (first, first + count))
+            # All of a permutation, sorted, need not be drawn.
+            whole = high - low == samples
+            chosen.append(np.arange(samples) if whole else generator.permutation(samples)[low:high])
+        found.append(begin + np.sort(np.concatenate(chosen)))
+        begin += samples
+    return np.concatenate(found).astype(np.int64)
+
+
+def _order_generator(seed: int, epoch: int, use: int = _ORDER, folder: int = 0) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=_key(seed, epoch), counter=[0, folder, 0, use]))
 
 
 def _key(seed: int, epoch: int) -> NDArray[np.uint64]:

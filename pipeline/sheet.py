@@ -45,7 +45,7 @@ def crops(shards: ShardSet, stream: Stream, count: int, epoch: int, device: str)
     found = []
     order = loader.order(epoch)
     with contextlib.closing(iter(loader)) as batches:
-        for position, batch in enumerate(islice(batches, min(count, len(shards)))):
+        for position, batch in enumerate(islice(batches, min(count, loader.epoch_samples))):
             sample = order.samples[[position]]
             draws = aim.draws_of(shards, stream, order, np.array([position]))
             matrix = geometry.matrices(draws, shards.sizes_hw[sample], stream.augment)[0]

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import nets
 from ingest.errors import UserError
-from ingest.shards.reader import ShardSet
+from ingest.shards import joined
 from pipeline.config import stream_of
 from pipeline.feeding import for_split, of_recipe
 from pipeline.loader import EvalLoader, TrainLoader
@@ -61,7 +61,7 @@ def run(recipe: Recipe, ranks: Ranks, folder: Path, state: State | None = None) 
         facts=facts,
         loader=data.loader,
         validator=data.validator,
-        length=length.of(recipe, len(data.loader.shards), data.loader.global_batch),
+        length=length.of(recipe, data.loader.epoch_samples, data.loader.global_batch),
         net=net,
         ema=Ema(net, recipe.train.ema) if recipe.train.ema else None,
         optimizer=optimizers.for_net(recipe.optimizer, net, ranks.device),
@@ -84,7 +84,7 @@ def run(recipe: Recipe, ranks: Ranks, folder: Path, state: State | None = None) 
 def _data(recipe: Recipe, ranks: Ranks, state: State | None) -> _Data:
     """Loaders of the recipe's splits. With a state each rank takes its share of the state's global batch."""
     data = recipe.data
-    shards = ShardSet(data.path, data.train)
+    shards = joined.open_split(data.folders, data.train)
     facts = dataset_facts(shards.manifest)
     batch_size = data.batch_size
     if state is not None:

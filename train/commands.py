@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from ingest.errors import UserError
-from ingest.shards import manifest
+from ingest.shards import folders, manifest
+from ingest.shards.folders import Part
 from train import config, length, published
 from train.config import Recipe
 from train.optim import schedules
@@ -39,7 +40,7 @@ def _row(recipe: Recipe) -> tuple[str, ...]:
     length = f"{train.steps} steps" if train.steps else f"{train.epochs:g} epochs"
     height, width = recipe.augment.crop
     name = f"{net.name} {net.backbone or ''}".strip() + start
-    return recipe.name, recipe.data.path, name, f"{height}x{width}", str(recipe.data.batch_size), length
+    return recipe.name, folders.shown(recipe.data.path), name, f"{height}x{width}", str(recipe.data.batch_size), length
 
 
 @click.command(short_help="Learning rate and momentum of a recipe, as a table and a PNG.")
@@ -86,12 +87,15 @@ def total_steps(recipe: Recipe) -> int:
     train, data = recipe.train, recipe.data
     if train.steps:
         return train.steps
-    if not (Path(data.path) / "dataset.json").is_file():
-        raise UserError(
-            f"the recipe lasts {train.epochs:g} epochs, and data.path = {data.path!r} is no shard folder to count them "
-            "in: give --steps N"
-        )
-    samples = manifest.load(data.path).split(data.train).samples
+    samples = 0
+    for folder in data.folders:
+        if not (Path(folder.path) / "dataset.json").is_file():
+            raise UserError(
+                f"the recipe lasts {train.epochs:g} epochs, and data.path = {folder.path!r} is no shard folder to "
+                "count them in: give --steps N"
+            )
+        split = manifest.load(folder.path).split(data.train)
+        samples += Part(Path(folder.path), split.samples, folder.weight).visits
     if samples < data.batch_size:
         raise UserError(
             f"data.batch_size = {data.batch_size}, but split {data.train!r} has {samples} samples: lower it"

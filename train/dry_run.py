@@ -62,8 +62,9 @@ def find_stand_in(recipe: Recipe, asked: str | None = None) -> StandIn:
 
     shards/voc and shards/voc_aug are both named after voc. UserError where none of this says which.
     """
-    folder = Path(recipe.data.path)
-    if asked is None and recipe.data.path and (folder / "dataset.json").is_file():
+    path = recipe.data.folders[0].path  # of several the first: they have the same classes
+    folder = Path(path)
+    if asked is None and path and (folder / "dataset.json").is_file():
         facts = manifest.load(folder)
         for split in filter(None, (recipe.data.train, recipe.data.val)):
             facts.split(split)  # its own error names the splits there are
@@ -73,7 +74,7 @@ def find_stand_in(recipe: Recipe, asked: str | None = None) -> StandIn:
         asked = next((name for name in known if folder.name.startswith(name)), None)
         if asked is None:
             raise UserError(
-                f"data.path = {recipe.data.path!r} holds no dataset.json, nor is it named after a known dataset: "
+                f"data.path = {path!r} holds no dataset.json, nor is it named after a known dataset: "
                 f"ingest the dataset first, or say which classes to draw: --stand-in {'|'.join(known)}"
             )
     if asked not in known:

@@ -19,7 +19,7 @@ class Length:
 
 
 def of(recipe: Recipe, samples: int, global_batch: int) -> Length:
-    """samples: of the training split, at least one global batch. global_batch: crops of all ranks, before accumulation.
+    """samples: of an epoch, at least one global batch. global_batch: crops of all ranks, before accumulation.
 
     An epoch is as many whole global batches as the split gives; with accumulation it may end within a step.
     """

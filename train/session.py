@@ -11,6 +11,7 @@ from torch import get_num_threads
 
 from ingest.errors import UserError
 from ingest.shards import atomic
+from ingest.shards.joined import JoinedShards
 from train import build, config
 from train.checkpoints import checkpoint, claim
 from train.checkpoints.resume import threads_note
@@ -85,6 +86,8 @@ def _begin(run: Run, source: Path | None) -> None:
         f"{recipe.name}: {recipe.net.name} on {ranks.device.type} x {ranks.count}, {len(loader.shards)} images, "
         f"batch {loader.global_batch}, steps {run.length.total}, {where}\nrun folder: {run.folder}"
     )
+    if isinstance(loader.shards, JoinedShards):
+        click.echo("\n".join(loader.shards.notes()))
     if run.loss.weights is not None:
         pixels = loader.shards.manifest.split(recipe.data.train).class_pixels
         click.echo(class_weights.describe(run.loss.weights.tolist(), run.facts["classes"], pixels))

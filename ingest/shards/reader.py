@@ -15,6 +15,7 @@ from ingest.errors import UserError
 from ingest.shards import columns, columns_writer, idx, manifest, remote, rows
 from ingest.shards.areas import Areas
 from ingest.shards.columns import FORMS, NAMES, Columns, IndexReader
+from ingest.shards.folders import Part
 from ingest.shards.handles import HEADER, Handles, check_size
 from ingest.shards.idx import Member
 from ingest.shards.manifest import IGNORE, Sample, Shard
@@ -61,6 +62,7 @@ class ShardSet:
                 f"the index of split {split!r} lists {len(self._columns)} samples, dataset.json {facts.samples}: make "
                 f"it anew with `python -m ingest reindex {self.folder}`"
             )
+        self.parts = [Part(self.folder, facts.samples, shown=str(folder))]
         self.keys: Sequence[str] = _Keys(self._columns)
         # int64 [N, 2]: heights and widths of the images, pixels
         self.sizes_hw: NDArray[np.int64] = self._columns.size_hw

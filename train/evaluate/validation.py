@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ingest.errors import UserError, brief
+from ingest.shards import folders
 from ingest.shards.manifest import Manifest
 from ingest.shards.reader import ShardSet
 from pipeline.config import DataConfig
@@ -28,13 +29,13 @@ from train.predict.windows import Inference
 
 def validation_shards(data: DataConfig, trained_on: Manifest) -> ShardSet:
     """The split that the recipe validates on. UserError when it is in another folder whose classes are others."""
-    shards = ShardSet(data.val_path or data.path, data.val)
+    shards = ShardSet(data.val_path or data.folders[0].path, data.val)
     for what in ("classes", "channels"):
         theirs, ours = getattr(shards.manifest, what), getattr(trained_on, what)
         if theirs != ours:
             raise UserError(
-                f"data.val_path = {data.val_path!r} has {what} {brief(theirs)}, data.path = {data.path!r} "
-                f"{brief(ours)}: validate on a dataset of the same {what}"
+                f"data.val_path = {data.val_path!r} has {what} {brief(theirs)}, data.path = "
+                f"{folders.shown(data.path)!r} {brief(ours)}: validate on a dataset of the same {what}"
             )
     return shards
 

@@ -30,7 +30,7 @@ def ship(order: Order) -> None:
     _refuse(order)
     state = checkpoint.load_net(order.path)
     facts, recipe = state["dataset"], config.parse(state["config"])
-    shards = samples.open_split(order.data or recipe.data.path, order.split, facts)
+    shards = samples.open_split(order.data or recipe.data.folders[0].path, order.split, facts)
     if shards is None and order.data:
         ShardSet(order.data, order.split)  # says what is wrong with it
     net = model.from_checkpoint(state)

@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ingest.shards import atomic
+from ingest.shards import atomic, folders
 from train.report import run as report_run
 from train.report.classes import class_table, confusion
 from train.report.curves import best_miou, charts, figure
@@ -67,7 +67,8 @@ def _header(run: RunRecord) -> str:
     if isinstance(net, dict):
         facts.append(" on ".join(str(net[key]) for key in ("name", "backbone") if net.get(key)))
     if isinstance(data, dict) and data.get("path"):
-        facts.append(str(data["path"]))
+        path = data["path"]
+        facts.append(folders.shown(folders.checked(path, "data.path")) if isinstance(path, list) else str(path))
     if run.starts:
         first, last = run.starts[0], run.starts[-1]
         device = last.get("gpu") if last.get("gpu") not in (None, "none") else last.get("cpu", "")

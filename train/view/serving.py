@@ -50,7 +50,7 @@ def open_gallery(path: str, data: str | None, split: str, device: torch.device) 
     state = checkpoint.load_net(checkpoint.in_folder(Path(path)), device)
     recipe, facts = config.parse(state["config"]), state["dataset"]
     validated_on = recipe.data.val_path if split == recipe.data.val else ""
-    shards = ShardSet(data or validated_on or recipe.data.path, split)
+    shards = ShardSet(data or validated_on or recipe.data.folders[0].path, split)
     model.check_classes(facts, shards.manifest)
     backends.set_tf32(recipe.train.tf32, device)
     net = model.from_checkpoint(state).to(device).to(memory_format=torch.channels_last)
