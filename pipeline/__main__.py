@@ -55,7 +55,7 @@ def _stream_options(command: Callable[..., int | None]) -> Callable[..., int | N
         click.option("--epoch", type=_EPOCH, default=0, show_default=True, help="Start at this epoch."),
         click.option("--split", default="train", show_default=True, help="A labeled split."),
         click.option("--cfg", "recipe", help="A recipe file or a shipped recipe's name; without: the defaults."),
-        click.argument("folder", metavar="DIRS_OR_URLS"),
+        click.argument("folder", metavar="DIR_OR_URL"),
     ):
         command = option(command)
     return command
@@ -99,7 +99,7 @@ def check(options: CheckOptions) -> int:
     against = options.against
     earlier = _read_json(against) if against else None
     stream = load(options.recipe, options.overrides)
-    shards = joined.open_split(folders.parsed(options.folder, "DIRS_OR_URLS"), options.split)
+    shards = joined.open_split(folders.parsed(options.folder, "DIR_OR_URL"), options.split)
     device, epoch = _device(options.device), options.epoch
     found = checking.digest(shards, stream, options.batches, world=options.world, epoch=epoch, device=device)
     click.echo(json.dumps(found, indent=1) if options.as_json else checking.table(found))
@@ -137,7 +137,7 @@ def show(options: ShowOptions) -> None:
     if not out.parent.is_dir():
         raise UserError(f"{out.parent} does not exist: make the folder, or give another --out")
     stream = load(options.recipe, options.overrides)
-    shards = joined.open_split(folders.parsed(options.folder, "DIRS_OR_URLS"), options.split)
+    shards = joined.open_split(folders.parsed(options.folder, "DIR_OR_URL"), options.split)
     found = sheet.crops(shards, stream, options.count, options.epoch, _device(options.device))
     pictures.save(sheet.sheet(found, shards.manifest), out)
     click.echo(str(out))
