@@ -69,8 +69,8 @@ def cuda_mismatch(torch_cuda: str | None, packages: Iterable[str]) -> str | None
     if any(match[1].startswith(wanted) for name in packages if (match := _DALI.fullmatch(name))):
         return None
     return (
-        f"warning: {', '.join(packages)} is not for torch's CUDA {torch_cuda}: pip uninstall {packages[0]}, then "
-        f"pip install nvidia-dali-cuda{wanted}0"
+        f"note: {', '.join(packages)} brings another CUDA than torch's {torch_cuda}; the one that fits: "
+        f"pip uninstall {packages[0]}, then pip install nvidia-dali-cuda{wanted}0"
     )
 
 

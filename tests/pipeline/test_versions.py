@@ -28,7 +28,7 @@ def test_what_fits_says_nothing(cuda: str | None, packages: list[str]) -> None:
 def test_what_does_not_fit_names_the_right_package(cuda: str, package: str, remedy: str) -> None:
     line = versions.cuda_mismatch(cuda, [f"nvidia-dali-cuda{package}"])
     assert line is not None and "\n" not in line
-    assert f"nvidia-dali-cuda{package} is not for torch's CUDA {cuda}" in line
+    assert f"nvidia-dali-cuda{package} brings another CUDA than torch's {cuda}" in line
     assert line.endswith(f"pip install nvidia-dali-cuda{remedy}")
 
 
