@@ -7,6 +7,7 @@ from collections import deque
 from typing import Any
 
 import torch
+from nvidia.dali.backend import TensorCPU
 
 
 class Outputs:
@@ -28,7 +29,7 @@ class Outputs:
         valid for as long as it is held (dynamic executor).
         """
         dense = batch.as_tensor()
-        if not hasattr(dense, "device_id"):  # DALI's TensorCPU
+        if isinstance(dense, TensorCPU):
             return torch.from_dlpack(dense)
         device = torch.device("cuda", dense.device_id())
         stream = torch.cuda.current_stream(device)
