@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -33,8 +34,8 @@ def inspect(src: Path, err: bool = False) -> Draft:
 def drafted(src: Path, path: Path, yes: bool, dry_run: bool, err: bool = False) -> tuple[Spec, str] | None:
     """A spec for the folder, written to `path`, and `path`; None where the user is to look through it first.
 
-    Asks at a terminal, unless `yes`; without a terminal it stops with the spec written. Under `dry_run` nothing is
-    written or asked.
+    Asks at a terminal, unless `yes`; without a terminal it stops with the spec written, and says the command to go on
+    (what was typed, with the spec). Under `dry_run` nothing is written or asked.
     """
     if path.exists() and not dry_run:
         raise UserError(f"{path} exists, perhaps edited: go on with --spec {path}, or delete it")
@@ -48,7 +49,8 @@ def drafted(src: Path, path: Path, yes: bool, dry_run: bool, err: bool = False) 
     click.echo(f"spec: {path} (the classes and their names are there to be edited)", err=err)
     if yes:
         return spec, str(path)
-    later = f"look through it, then: python -m ingest folder {src} --spec {path}"
+    typed = sys.argv[sys.argv.index("folder") :]
+    later = f"look through it, then: {shlex.join(['python', '-m', 'ingest', *typed, '--spec', str(path)])}"
     if not sys.stdin.isatty():
         click.echo(later, err=err)
         return None

@@ -7,8 +7,9 @@ import os
 import re
 from collections.abc import Sequence
 
-from ingest.datasets import guess
+from ingest.datasets import guess, spec_yaml
 from ingest.datasets.peek import spread
+from ingest.datasets.spec import check
 from ingest.errors import UserError
 from ingest.inspect import annotations as annotation_files
 from ingest.inspect import names
@@ -51,11 +52,26 @@ def draft(tree: Tree) -> Draft:
     made.doubts += [
         f"it looks like {like}: if it is, `python -m ingest {like} {tree.root}`" for like in guess.like(tree)
     ]
+    if specs := _specs(tree):
+        others = f" (also {', '.join(specs[1:])})" if specs[1:] else ""
+        made.doubts.append(f"{specs[0]} is a spec: if it is of these files, go by it: --spec {specs[0]}{others}")
     _bands(made, [one for one in pairs if one.masks is not None or not masked])
     classes, splits = made.meaning.classes, [*(["train", "val"] if made.whole else []), *(s.name for s in made.splits)]
     more = f", ... ({len(classes)})" if len(classes) > 12 else ""
     made.notes.append(f"classes: {', '.join(classes[:12])}{more}; splits: {', '.join(splits)}")
     return made
+
+
+def _specs(tree: Tree) -> list[str]:
+    """Specs that lie at the top of the folder."""
+    found = []
+    for path in sorted([*tree.root.glob("*.yaml"), *tree.root.glob("*.yml")]) if tree.root.is_dir() else []:
+        try:
+            check(spec_yaml.read(path), str(path))
+        except UserError:  # another tool's: `data.yaml` of YOLO, say
+            continue
+        found.append(str(path))
+    return found
 
 
 def _of_masks(tree: Tree, name: str, pairs: Sequence[Paired]) -> Draft:

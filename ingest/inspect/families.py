@@ -24,6 +24,7 @@ _TAIL = re.compile(r"[_\-. ][A-Za-z][A-Za-z0-9]*$")
 _HEAD = re.compile(r"^[A-Za-z]+[_\-. ]?(?=\d)")
 _LOOKED_AT = 3  # files of a family
 _FAMILIES = 200  # that are looked at
+_SAME = 0.9  # of the names of two folders, where these are images and their masks by the same names
 
 
 @dataclass
@@ -81,7 +82,28 @@ def families(tree: Tree) -> list[Family]:
             seen = look(tree.source(name))
             if seen is not None:
                 family.looks.append(seen)
-    return _merged([family for family in found if family.looks])
+    return _merged(_rejoined([family for family in found if family.looks]))
+
+
+def _rejoined(found: Sequence[Family]) -> list[Family]:
+    """Without the endings that tell parts of one scene apart, not kinds of files: pictures and masks have the same."""
+    folders: defaultdict[tuple[str, bool], list[Family]] = defaultdict(list)
+    for family in found:
+        folders[family.folder, family.is_masks].append(family)
+    stems = {place: {_stem(name) for one in mine for name in one.names} for place, mine in folders.items()}
+    kept = []
+    for place, mine in folders.items():
+        alike = any(
+            other[1] != place[1]
+            and len(stems[other] & stems[place]) >= _SAME * max(len(stems[other]), len(stems[place]))
+            for other in folders
+        )
+        if alike and len(mine) > 1:
+            names = sorted(name for one in mine for name in one.names)
+            kept.append(Family(place[0], _head(names, ""), "", names, [seen for one in mine for seen in one.looks]))
+        else:
+            kept += mine
+    return kept
 
 
 def _stem(name: str) -> str:

@@ -176,6 +176,28 @@ def test_lists_name_the_splits(tmp_path: Path) -> None:
     np.testing.assert_array_equal(labels["val"][0], mask(3))
 
 
+def test_endings_of_tiles_are_no_kinds_of_files(tmp_path: Path) -> None:
+    """Each tile goes with its own mask, not all tiles of a scene with the first one's."""
+    true = {}
+    for scene in range(4):
+        for tile in ("tile0", "tile1", "tile2"):
+            stem = f"scene{scene}_{tile}"
+            true[stem] = mask(len(true))
+            save(picture(len(true)), tmp_path / f"img/{stem}.png")
+            save(true[stem], tmp_path / f"lbl/{stem}.png")
+    made, labels = concluded(tmp_path)
+    found = [one.tobytes() for split in labels.values() for one in split]
+    assert sorted(found) == sorted(one.tobytes() for one in true.values())
+    assert all(Path(image).name == Path(label).name for image, label in made.examples)
+
+
+def test_a_spec_beside_the_data_is_named(raw: Path) -> None:
+    (raw / "data.yaml").write_text("names: [a, b]\nnc: 2\n")  # YOLO's: no spec
+    assert [one for one in draft(Tree(raw)).doubts if "--spec" in one] == [
+        f"{raw / 'dataset.yaml'} is a spec: if it is of these files, go by it: --spec {raw / 'dataset.yaml'}"
+    ]
+
+
 def test_a_competitions_test_images_and_groups(tmp_path: Path) -> None:
     for number in range(24):
         stem = f"drive{number // 4}_{number % 4:03d}"
@@ -270,7 +292,7 @@ def test_without_a_terminal_it_stops_with_the_spec_written(raw: Path, tmp_path: 
     out = tmp_path / "out"
     result = ingest("folder", raw, "--out", out)
     assert result.returncode == 0 and not out.exists() and (tmp_path / "out.yaml").exists()
-    assert f"python -m ingest folder {raw} --spec {tmp_path / 'out.yaml'}" in result.stdout
+    assert f"python -m ingest folder {raw} --out {out} --spec {tmp_path / 'out.yaml'}\n" in result.stdout
     again = ingest("folder", raw, "--out", out)
     assert again.returncode == 2 and "--spec" in again.stderr and len(again.stderr.splitlines()) == 1
     result = ingest("folder", raw, "--out", out, "--spec", tmp_path / "out.yaml")
