@@ -21,6 +21,8 @@ _MACHINE_ERRORS = {
     errno.EPERM: "check the permissions or choose another folder",
     errno.ENOENT: "check the path",
     errno.ENOTDIR: "a part of the path is a file: choose another folder",
+    errno.EEXIST: "something of that name is in the way: choose another",
+    errno.ELOOP: "a link leads to itself: mend it",
     errno.EISDIR: "it is a folder: give a file's name",
     errno.ENAMETOOLONG: "give a shorter path",
     errno.EIO: "the disk reports a fault: check it, or copy the data elsewhere",

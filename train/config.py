@@ -89,6 +89,10 @@ class TrainConfig:
     """float32 products and convolutions in TF32 on GPUs that have it; autocast is not concerned."""
     cudnn_benchmark: bool = True
     """cuDNN times its algorithms for the crop's shape and takes the fastest; GPU only, training only."""
+    deterministic: bool = False
+    """On a GPU: only kernels that give the same bits each time, so that the same recipe gives the same weights there,
+    too; slower, and cudnn_benchmark is off. A net or loss with a part that has no such kernel is refused at its first
+    step, naming the part. On a CPU the weights are always the same."""
     ema: float = 0.0
     """Decay of an exponential moving average of the weights, such as 0.999 (about the last 1000 steps); 0: none.
     With one, the average is what is validated, and what evaluate and predict take from a checkpoint."""

@@ -102,6 +102,7 @@ class Run:
             with (
                 self.stop.watching(),
                 backends.autotuned(self.recipe.train.cudnn_benchmark, self.ranks.device),
+                backends.deterministic(self.recipe.train.deterministic, self.ranks.device),
                 contextlib.closing(iter(self.loader)) as batches,
             ):
                 return self._train(tracker, batches)

@@ -12,6 +12,7 @@ from tests.conftest import ROOT
 from tests.faults import ledger
 from tests.faults.ledger import Tally
 from tests.ingest.conftest import quick, raw  # noqa: F401  (fixtures)
+from tests.train.conftest import raw_recipe, toy, trained  # noqa: F401  (fixtures)
 
 LONG = os.environ.get("FAULTS") == "long"
 KEPT = ROOT / "build" / "faults"

@@ -27,7 +27,6 @@ from tests.ingest.label_exports import EXPORTS, write_images
 from tests.ingest.test_label_forms import spec_file
 from tests.ingest.test_label_forms_faults import FILES, ingest_all
 from tests.shard_folder import smooth_scene, write_shards
-from tests.train.conftest import toy, trained  # noqa: F401  (fixtures)
 from train import config
 from train.checkpoints import checkpoint
 from train.predict import trained as predicting
@@ -198,7 +197,7 @@ def test_manifests(tally: Start, many: Many, tmp_path: Path) -> None:
         path.write_text(whole)
 
 
-def test_checkpoints(tally: Start, many: Many, tmp_path: Path, trained: Path) -> None:  # noqa: F811
+def test_checkpoints(tally: Start, many: Many, tmp_path: Path, trained: Path) -> None:
     """A sound file of odd contents, as another program or version may write one."""
     state = dict(checkpoint.load(trained))
     facts = {key: state[key] for key in ("step", "config", "dataset")}
