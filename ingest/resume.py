@@ -44,9 +44,9 @@ def claim(folder: Path, plan: str, resume: bool) -> Iterator[None]:
         file.seek(0)
         held = file.read()
         if not held:
-            file.write(plan)
-            file.flush()
-            os.fsync(file.fileno())
+            with atomic.named(path):
+                os.write(file.fileno(), plan.encode())  # not buffered: closing would raise once more, with no name
+                os.fsync(file.fileno())
         elif held != plan:
             raise UserError(f"{folder} was begun with another source or other options: use the same, or delete it")
         atomic.sweep(folder)

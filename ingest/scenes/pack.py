@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ingest.scenes.layouts.layout import Archive, File
+from ingest.shards import atomic
 
 _STAMP = (2016, 1, 1, 0, 0, 0)  # fixed, so that the same scenes give the same archive
 
@@ -24,7 +25,8 @@ class Folder:
         for name, content in files:
             path = self.root / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            with atomic.named(path):
+                path.write_bytes(content)
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -102,6 +102,17 @@ def sweep(folder: str | os.PathLike[str]) -> None:
 
 
 @contextmanager
+def named(path: str | os.PathLike[str]) -> Iterator[None]:
+    """OSErrors that name no file, as a full disk's while writing, told of `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextmanager
 def _naming(path: str | os.PathLike[str], written: Path) -> Iterator[None]:
     """OSErrors about `written` told of `path`: a full disk's has no name at all, others that of a temporary file."""
     try:

@@ -39,9 +39,10 @@ def claimed(folder: Path) -> Iterator[None]:
                     "without --resume a run gets a folder of its own"
                 )
             time.sleep(0.05)
-        file.truncate(0)
-        file.write(f"pid {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
-        file.flush()
+        holder = f"pid {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
+        with atomic.named(folder / FILE):
+            file.truncate(0)
+            os.write(file.fileno(), holder.encode())  # not buffered: closing would raise once more, with no name
         _sweep(folder)
         yield
 

@@ -9,6 +9,7 @@ runs one of the other two.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import warnings
@@ -64,7 +65,10 @@ def export(net: Shipped, path: Path, facts: Mapping[str, Any], example: Tensor) 
             _onnx(net, example, facts, partial)
         else:
             program = torch.export.export(net, (example,), dynamic_shapes=shapes)
-            torch.export.save(program, partial, extra_files={"facts.json": json.dumps(dict(facts))})
+            written = io.BytesIO()  # by name, torch's writer ends the process where the disk is full
+            torch.export.save(program, written, extra_files={"facts.json": json.dumps(dict(facts))})
+            with atomic.named(path):
+                partial.write_bytes(written.getbuffer())
 
 
 def check_ending(path: Path) -> None:
