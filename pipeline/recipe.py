@@ -217,4 +217,5 @@ def _plain(message: str) -> str:
         r"\w+ should have at (?:most|least) (\d+) items? after validation, not (\d+)", r"\2 items", message
     )
     message = re.sub(r"Unable to parse input string as an integer.*", "expected a smaller whole number", message)
+    message = message.replace("a valid dictionary", "names with values, such as {name: value}")
     return message.replace("Input should be", "expected").replace("Value error, ", "")

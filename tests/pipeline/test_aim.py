@@ -218,7 +218,7 @@ def test_what_cannot_be_asked_is_refused(folder: Path, tmp_path: Path) -> None:
         ({"balance": {"class3": -0.1}}, r"data.balance.class3 = -0.1: expected a number in \(0, 0.9\]"),
         ({"balance": {"a": 0.5, "b": 0.5}}, r"add up to 1; expected at most 0.9"),
         ({"balance": {"a": 0.5}, "shuffle_window": 4}, r"data.shuffle_window = 4"),
-        ({"balance": [1]}, r"data.balance = \[1\]"),
+        ({"balance": [1]}, r"data.balance = \[1\]: expected names with values"),
     ):
         with pytest.raises(UserError, match=message):
             config.parse({"data": data})
