@@ -67,6 +67,7 @@ class Common:
     out: str | None  # a folder, or a URL for fsspec
     splits: tuple[str, ...]
     workers: int
+    dask: str | None
     shard_size: int
     image_format: str
     max_side: int | None
@@ -147,6 +148,8 @@ class Common:
             images=images,
             skip_bad=self.skip_bad,
             resume=self.resume,
+            dask=self.dask,
+            url=url if self.dask else None,
         )
         facts = writer.write(raw, folder, settings)
         if url is not None:
@@ -224,6 +227,9 @@ def ingest_options(command: Callable[..., None]) -> Callable[..., None]:
             help="keep: byte for byte where possible; png: all, packed to be read fast; jpeg:Q: all; raw: as pixels.",
         ),
         click.option("--shard-size", type=_Bytes(), default="256MB", show_default=True, help="Bytes a shard, about."),
+        click.option(
+            "--dask", metavar="ADDRESS", help="A Dask scheduler (tcp://host:8786) whose workers make the shards."
+        ),
         click.option("--workers", type=click.IntRange(1), default=cores, help="Processes.  [default: all cores]"),
         click.option("--split", "splits", multiple=True, help="Only this split; repeat for more."),
         click.option("--out", help="Shard folder, or a URL (s3://, gs://...).  [default: shards/<dataset>]"),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ingest.errors import UserError
 from ingest.pixels.labels import DrawnLabel
-from ingest.shards import atomic, manifest
+from ingest.shards import atomic, manifest, remote
 from ingest.shards.manifest import ShardRecord
 from ingest.sources.archives import Source
 
@@ -85,13 +85,15 @@ def begin(folder: Path, name: str, mark: str) -> None:
     (folder / f"{name}{STAMP}").write_text(mark)
 
 
-def finished(folder: Path, name: str, mark: str) -> ShardRecord | None:
+def finished(folder: Path, name: str, mark: str, url: str | None = None) -> ShardRecord | None:
     """The record of a shard that is whole on disk (the record is written after tar and index), else None.
 
-    mark: the stamp of its sources; a shard that was made from others is not finished.
+    mark: the stamp of its sources; a shard that was made from others is not finished. url: where tar and index lie, if
+    elsewhere than record and stamp.
     """
     tar, noted = folder / f"{name}.tar", folder / f"{name}{STAMP}"
-    if not all(path.exists() for path in (folder / f"{name}.json", tar, tar.with_suffix(".idx"), noted)):
+    local = [folder / f"{name}.json", noted, *([] if url else [tar, tar.with_suffix(".idx")])]
+    if not all(path.exists() for path in local):
         return None
     if noted.read_text() != mark:
         return None
@@ -99,7 +101,8 @@ def finished(folder: Path, name: str, mark: str) -> ShardRecord | None:
         record = manifest.load_shard(folder, name)
     except UserError:  # damaged, or of an earlier version: made anew
         return None
-    return record if tar.stat().st_size == record.bytes else None
+    size = remote.size(f"{url}/{tar.name}") if url else tar.stat().st_size
+    return record if size == record.bytes else None
 
 
 def forget_stamps(folder: Path) -> None:

@@ -6,27 +6,25 @@ import contextlib
 import os
 import shutil
 import sys
-import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from ingest import room, tiling
-from ingest.convert import Converted, Rules, convert_all
+from ingest import cluster, room, tiling
+from ingest.convert import Rules, convert_all
 from ingest.errors import UserError
+from ingest.one_shard import write_shard
 from ingest.pixels.images import Format
 from ingest.pixels.labels import DrawnLabel
-from ingest.plan import Planned, PlannedShard, plan
+from ingest.plan import PlannedShard, plan
 from ingest.resume import begin, claim, fingerprint, finished, forget_stamps, stamp
 from ingest.shards import columns_writer, manifest, summary
-from ingest.shards.idx import Member
-from ingest.shards.manifest import IGNORE, Manifest, Sample, ShardRecord, Skipped
-from ingest.shards.tar import TarWriter
+from ingest.shards.manifest import IGNORE, Manifest
 from ingest.sources.archives import Source
-from ingest.sources.raw import Pair, RawDataset
+from ingest.sources.raw import RawDataset
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,8 @@ class Settings:
     images: Format = Format()  # noqa: RUF009  frozen
     skip_bad: bool = False  # leave broken samples out and list them
     resume: bool = False  # go on from a killed run's finished shards
+    dask: str | None = None  # address of a Dask scheduler, whose workers make the shards; no byte depends on it
+    url: str | None = None  # with dask: where its workers put the shards; None: into the folder, which they share
 
 
 def write(raw: RawDataset, out: Path, settings: Settings) -> Manifest:
@@ -64,15 +64,20 @@ def write(raw: RawDataset, out: Path, settings: Settings) -> Manifest:
         stamps = {shard.name: stamp(_sources(shard)) for shard in shards}
         try:
             if any(pair.window for pairs in raw.splits.values() for pair in pairs):
+                if settings.url:
+                    raise UserError(
+                        "--dask cuts scenes into tiles by way of a folder that all workers share: give such an --out, "
+                        f"and copy it to {settings.url} afterwards"
+                    )
                 pairs = (pair for pairs in raw.splits.values() for pair in pairs)
                 tiling.prepare(pairs, partial, raw, settings.workers, settings.skip_bad)
-            _write_shards([(shard, stamps[shard.name]) for shard in shards], raw.name, rules, settings.workers)
+            _write_shards([(shard, stamps[shard.name]) for shard in shards], raw.name, rules, settings)
             facts = summarize(raw, shards, partial, settings)
             tiling.remove(partial)
             forget_stamps(partial)
             manifest.save(facts, partial)
         except BaseException as error:
-            kept = sum(finished(partial, name, one) is not None for name, one in stamps.items())
+            kept = sum(finished(partial, name, one, settings.url) is not None for name, one in stamps.items())
             if not kept:
                 shutil.rmtree(partial, ignore_errors=True)
             else:
@@ -135,104 +140,22 @@ def _tell(error: BaseException, more: str) -> None:
         error.strerror = f"{error.strerror}; {more}"
 
 
-def _write_shards(shards: list[tuple[PlannedShard, str]], name: str, rules: Rules, workers: int) -> None:
+def _write_shards(shards: list[tuple[PlannedShard, str]], name: str, rules: Rules, settings: Settings) -> None:
     """The shards that are not finished yet, each with its sources' stamp."""
     folder = Path(rules.folder)
-    todo = [(shard, mark) for shard, mark in shards if finished(folder, shard.name, mark) is None]
+    todo = [(shard, mark) for shard, mark in shards if finished(folder, shard.name, mark, settings.url) is None]
     pairs = [sample.pair for shard, _ in todo for sample in shard.samples]
     total = sum(len(shard.samples) for shard, _ in shards)
-    converted = convert_all(pairs, rules, max(1, min(workers, len(pairs))))
-    with (
-        contextlib.closing(converted),
-        tqdm(total=total, initial=total - len(pairs), desc=name, unit="img", disable=None) as progress,
-    ):
-        for shard, mark in todo:
-            begin(folder, shard.name, mark)
-            _write_shard(shard, folder, converted, len(rules.classes), progress)
-
-
-def _write_shard(
-    shard: PlannedShard,
-    folder: Path,
-    converted: Iterator[Converted | Skipped],
-    num_classes: int,
-    progress: tqdm,
-) -> None:
-    tar = TarWriter(folder, shard.name)
-    samples, totals = [], _Totals()
-    skipped: list[Skipped] = []
-    try:
-        for planned in shard.samples:
-            result = next(converted)
-            if isinstance(result, Skipped):
-                skipped.append(result)
-            else:
-                files = _files(planned.pair, result)
-                samples.append(_sample(planned, result, files, tar.add(planned.key, files)))
-                totals.add(result)
-            progress.update()
-        if not samples:
-            raise UserError(f"every sample of {shard.name} is broken, the first: {skipped[0].reason}")
-        digest = tar.close()
-    except BaseException:
-        tar.abort()
-        raise
-    class_pixels, ignored = summary.class_totals(samples, num_classes)
-    record = ShardRecord(
-        shard.name,
-        tar.size,
-        digest,
-        class_pixels,
-        ignored,
-        totals.channels,
-        totals.squares,
-        samples,
-        skipped,
-        totals.unmatched,
-    )
-    manifest.save_shard(record, folder)
-
-
-@dataclass
-class _Totals:
-    """A shard's totals over its images, those of pixels per channel."""
-
-    channels: list[int] = field(default_factory=list)
-    squares: list[int] = field(default_factory=list)
-    unmatched: int = 0
-
-    def add(self, image: Converted) -> None:
-        self.channels = summary.add([self.channels or [0] * len(image.channel_sum), image.channel_sum])
-        self.unmatched += image.unmatched
-        self.squares = summary.add([self.squares or [0] * len(image.channel_sum), image.channel_square_sum])
-
-
-def _files(pair: Pair, sample: Converted) -> list[tuple[str, bytes]]:
-    image: list[tuple[str, bytes]] = [(sample.image_ext, sample.image or pair.image.read())]
-    return image if sample.label is None else [*image, ("seg.png", sample.label)]
-
-
-def _sample(planned: Planned, result: Converted, files: list[tuple[str, bytes]], members: list[Member]) -> Sample:
-    """What the shard's record says of a sample."""
-    pair, crcs = planned.pair, [zlib.crc32(data) for _, data in files]
-    return Sample(
-        key=planned.key,
-        image=pair.image.name,
-        label=pair.label.name if pair.label else None,
-        image_ext=result.image_ext,
-        height=result.height,
-        width=result.width,
-        offset=list(pair.window[:2]) if pair.window else None,
-        image_crc32=crcs[0],
-        label_crc32=crcs[1] if pair.label else None,
-        image_at=members[0].at,
-        image_bytes=members[0].bytes,
-        label_at=members[1].at if pair.label else None,
-        label_bytes=members[1].bytes if pair.label else None,
-        row_crc32=result.row_crc32,
-        classes=result.classes,
-        geo=pair.place.as_dict() if pair.place else None,
-    )
+    with tqdm(total=total, initial=total - len(pairs), desc=name, unit="img", disable=None) as progress:
+        if settings.dask:
+            jobs = [cluster.Job(shard, mark, rules, settings.url) for shard, mark in todo]
+            cluster.write_shards(jobs, settings.dask, progress.update)
+            return
+        converted = convert_all(pairs, rules, max(1, min(settings.workers, len(pairs))))
+        with contextlib.closing(converted):
+            for shard, mark in todo:
+                begin(folder, shard.name, mark)
+                write_shard(shard, folder, converted, len(rules.classes), progress.update)
 
 
 def summarize(raw: RawDataset, shards: Sequence[PlannedShard], folder: Path, settings: Settings) -> Manifest:

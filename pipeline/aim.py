@@ -83,7 +83,7 @@ def epoch_of(shards: ShardSet, stream: Stream, number: int, chosen: list[Target]
 def _weighted_epoch(shards: ShardSet, stream: Stream, number: int, chosen: list[Target]) -> Epoch:
     """The same where folders have weights: the visits of the epoch stand in the order in place of the samples."""
     visits = plan.visits(stream.seed, number, [(part.samples, part.visits) for part in shards.parts])
-    again = np.arange(len(visits)) - np.searchsorted(visits, visits)  # the how manieth visit to its sample
+    again = np.arange(len(visits)) - np.searchsorted(visits, visits)  # visits to its sample before this one
     owners = visits + again * len(shards)
     if not chosen:
         shard = np.searchsorted(np.cumsum(shards.counts), visits, side="right")

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -65,15 +66,31 @@ def _fetch(system: Any, root: str, url: str, raw: bytes, folder: Path, max_bytes
 
 def upload(folder: Path, url: str) -> None:
     """Copies a finished shard folder to a URL, dataset.json last. Raises UserError when that is not empty."""
-    system, root = _open(url)
     refuse_existing(url)
     names = sorted(path.name for path in folder.iterdir() if path.name != manifest.FILE)
-    for name in [*names, manifest.FILE]:
+    put(folder, [*names, manifest.FILE], url)
+
+
+def put(folder: Path, names: Iterable[str], url: str) -> None:
+    """Copies these files of a folder to a URL, in their order. UserError when one cannot be written."""
+    system, root = _open(url)
+    for name in names:
         try:
             system.makedirs(root, exist_ok=True)
             system.put_file(str(folder / name), f"{root}/{name}")
         except Exception as error:
             raise UserError(f"{url}/{name} cannot be written ({error}): check the URL and your credentials") from error
+
+
+def size(url: str) -> int | None:
+    """Bytes of a file behind a URL; None where there is none."""
+    system, path = _open(url)
+    try:
+        return int(system.size(path))
+    except FileNotFoundError:
+        return None
+    except Exception as error:
+        raise UserError(f"{url} cannot be reached ({error}): check the URL and your credentials") from error
 
 
 def refuse_existing(url: str) -> None:
