@@ -16,6 +16,7 @@ import click
 _MACHINE_ERRORS = {
     errno.ENOSPC: "free some space or write to another disk",
     errno.EDQUOT: "free some of your quota or write to another disk",
+    errno.EFBIG: "write to a disk that takes files of that size (and see `ulimit -f`)",
     errno.EROFS: "write to a folder on a writable disk",
     errno.EACCES: "check the permissions or choose another folder",
     errno.EPERM: "check the permissions or choose another folder",

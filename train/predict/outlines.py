@@ -20,22 +20,20 @@ Array = NDArray[np.uint8]
 def geojson(mask: Array, classes: Sequence[str], place: tiff.Place) -> dict[str, Any]:
     """A feature a connected area (4 neighbors), along the edges of its pixels, in longitude and latitude (RFC 7946).
 
-    mask: class ids uint8 [H, W]; 255 has no outline. Properties: `class`, `id` (its number), `pixels`.
+    mask: class ids uint8 [H, W]; 255 has no outline. Properties: `class`, `id` (its number).
     """
     import rasterio.features
     from rasterio.transform import Affine
     from rasterio.warp import transform_geom
 
-    features = []
-    for shape, value in rasterio.features.shapes(mask, mask != IGNORE, 4, Affine(*place.transform)):
-        c = int(value)
-        features.append(
-            {
-                "type": "Feature",
-                "properties": {"class": classes[c], "id": c},
-                "geometry": transform_geom(place.crs, "EPSG:4326", shape, precision=9),
-            }
-        )
+    found = list(rasterio.features.shapes(mask, mask != IGNORE, 4, Affine(*place.transform)))
+    shapes = [shape for shape, _ in found]
+    # All at once: each call looks its coordinate systems up, which takes longer than an outline.
+    geometries = transform_geom(place.crs, "EPSG:4326", shapes, precision=9) if shapes else []
+    features = [
+        {"type": "Feature", "properties": {"class": classes[int(c)], "id": int(c)}, "geometry": geometry}
+        for (_, c), geometry in zip(found, geometries, strict=True)
+    ]
     return {"type": "FeatureCollection", "features": features}
 
 

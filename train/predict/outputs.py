@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from ingest.shards.manifest import IGNORE
 from ingest.shards.pictures import Array
 from train.predict import outlines
 
-_MOST_OVERLAY = 40_000_000  # pixels: larger images get no overlay, which a viewer would hardly open
+_MOST_OVERLAY = 40_000_000  # pixels: a viewer would hardly open an overlay of more
+_REDUCED = 6_000_000  # pixels of the overlay of an image that has more, or that is read by region
+_LONGEST_SIDE = 16_384  # of such an overlay: JPEG ends at 65,535, many viewers before
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Predicted:
 
     name: Path
     image: Array | None
-    """uint8 [H, W, C]; None: too large to be held."""
+    """uint8 [h, w, C], of a scene that is read by region every n-th pixel only (`reduced`); None: no overlay wanted."""
     mask: Array
     """Class ids uint8 [H, W], 255 where the image has no data."""
     probabilities: NDArray[np.float16] | None = None
@@ -81,8 +84,11 @@ def write(found: Predicted, output: Output) -> list[dict[str, Any]]:
         _geotiff(path, found.mask, (values, colors), found.place)
     else:
         save_mask(path, values[found.mask], colors)
-    if found.image is not None and output.overlays and found.mask.size <= _MOST_OVERLAY:
-        picture = overlay(pictures.rgb(found.image), found.mask, output)
+    if found.image is not None and output.overlays:
+        image = found.image
+        if image.shape[0] * image.shape[1] > _MOST_OVERLAY:
+            image = sampled(image, reduced(image.shape[0], image.shape[1]))
+        picture = overlay(pictures.rgb(image), sampled(found.mask, (image.shape[0], image.shape[1])), output)
         pictures.save(picture, _at(output.folder / "overlays", found.name, ".jpg"))
     if found.probabilities is not None:
         _save_array(_at(output.folder / "probabilities", found.name, ".npy"), found.probabilities)
@@ -91,6 +97,22 @@ def write(found: Predicted, output: Output) -> list[dict[str, Any]]:
         written = outlines.geojson(found.mask, output.classes, found.place)
         atomic.write_json(_at(output.folder / "polygons", found.name, ".geojson"), written, indent=None)
     return outlines.coco(found.mask) if output.polygons == "coco" else []
+
+
+def reduced(height: int, width: int) -> tuple[int, int]:
+    """The height and width of the overlay of a large scene: its shape, at most 6 million pixels."""
+    factor = max(1.0, math.sqrt(height * width / _REDUCED), max(height, width) / _LONGEST_SIDE)
+    return max(1, int(height / factor)), max(1, int(width / factor))
+
+
+def sampled(pixels: Array, size: tuple[int, int]) -> Array:
+    """[H, W, ...] -> [h, w, ...]: the nearest pixel to the middle of each new one, as GDAL reads a scene reduced."""
+    if pixels.shape[:2] == size:
+        return pixels
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(np.intp) for new, old in zip(size, pixels.shape[:2], strict=True)
+    )
+    return pixels[rows[:, None], columns]
 
 
 def overlay(image: Array, mask: Array, output: Output) -> Array:
@@ -153,14 +175,25 @@ def _geotiff(path: Path, mask: Array, tables: tuple[Array, Array], place: tiff.P
         "blockysize": 512,
         "bigtiff": "IF_SAFER",
     }
+
+    def bands() -> Iterator[tuple[Any, Array]]:
+        for row in range(0, mask.shape[0], 512):
+            rows = values[mask[row : row + 512]]
+            yield rasterio.windows.Window(0, row, mask.shape[1], len(rows)), rows
+
     try:
-        with atomic.replacing(path) as partial, rasterio.open(partial, "w", **profile) as file:
-            for row in range(0, mask.shape[0], 512):
-                rows = values[mask[row : row + 512]]
-                file.write(rows, 1, window=rasterio.windows.Window(0, row, mask.shape[1], len(rows)))
-            file.write_colormap(1, {value: (*map(int, color), 255) for value, color in enumerate(colors)})
+        with atomic.replacing(path) as partial:
+            with rasterio.open(partial, "w", **profile) as file:
+                for window, rows in bands():
+                    file.write(rows, 1, window=window)
+                file.write_colormap(1, {value: (*map(int, color), 255) for value, color in enumerate(colors)})
+            # What GDAL writes when it closes a file may be lost without an error, on a disk that is full.
+            with rasterio.open(partial, driver="GTiff") as file:
+                if not all(np.array_equal(file.read(1, window=window), rows) for window, rows in bands()):
+                    raise UserError(f"{path} could not be written (it reads back differently): see to the disk")
     except rasterio.errors.RasterioError as error:  # GDAL does not say why
-        raise UserError(f"{path} could not be written ({error}): see that the disk has room") from error
+        why = str(error.__cause__ or error).splitlines()[0]
+        raise UserError(f"{path} could not be written ({why}): see that the disk has room") from error
 
 
 def _at(folder: Path, name: Path, suffix: str) -> Path:

@@ -134,6 +134,16 @@ class Raster:
             raise UserError(f"{self.path} breaks at row {y} ({error}): fetch the file again") from error
         return recipe.apply(np.moveaxis(bands, 0, 2), str(self.path), self.recipe, self.facts.nodata)
 
+    def reduced(self, height: int, width: int) -> Array:
+        """The whole scene at a smaller size, uint8 [height, width, C]: the nearest pixel, no more than that held."""
+        from rasterio.errors import RasterioError
+
+        try:
+            bands = self.held.read(out_shape=(self.held.count, height, width))
+        except (RasterioError, OSError) as error:
+            raise UserError(f"{self.path} breaks ({error}): fetch the file again") from error
+        return recipe.apply(np.moveaxis(bands, 0, 2), str(self.path), self.recipe, self.facts.nodata)[0]
+
 
 def tiff_facts(path: Path) -> tiff.Facts | None:
     """Of a TIFF its size, bands and place on the map; None for another file. UserError on a broken one."""

@@ -129,7 +129,8 @@ def _labeled(
     _check(item, (loaded.height, loaded.width), loaded.place, output)
     with opened(item.path, reader, loaded) as raster:
         mask = _in_windows(item, raster, labeler, output, auto)
-    return Predicted(item.name, None, mask, None, loaded.place)
+        shown = raster.reduced(*outputs.reduced(*raster.size)) if output.overlays else None
+    return Predicted(item.name, shown, mask, None, loaded.place)
 
 
 def _check(item: Item, size: tuple[int, int], place: tiff.Place | None, output: Output) -> None:

@@ -20,9 +20,11 @@ from train.predict.outputs import Output
 from train.predict.raw import Reader
 from train.predict.scene import Labeler
 
+_COMPLETE = 0.95  # share of the frames that a file promises: edit lists and broken frames may cost a few
+
 
 def label(item: Item, labeler: Labeler, reader: Reader, output: Output) -> None:
-    """Writes OUT/videos/NAME.mp4. UserError where PyAV is missing or the video does not decode."""
+    """Writes OUT/videos/NAME.mp4. UserError where PyAV is missing, or the video does not decode or ends too early."""
     av = _av()
     if reader.channels != 3 or (reader.recipe is not None and not reader.recipe.plain):
         raise UserError(f"{item.path}: a video's frames are 8-bit RGB, which is not what the net was trained on")
@@ -33,15 +35,22 @@ def label(item: Item, labeler: Labeler, reader: Reader, output: Output) -> None:
             if not source.streams.video:
                 raise UserError(f"{item.path} has no video stream: give another file")
             with atomic.replacing(path) as partial:
-                _transcribe(av, (source, partial), labeler, output, item)
+                frames = _transcribe(av, (source, partial), labeler, output, item)
+            promised = source.streams.video[0].frames  # 0: the file does not say
     except av.error.FFmpegError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
             raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
         raise UserError(f"{item.path} is no readable video ({error.strerror}): fetch it again") from error
+    if frames < _COMPLETE * promised:
+        raise UserError(
+            f"{item.path} ends after {frames} of its {promised} frames, which are in {path}: fetch it again"
+        )
 
 
-def _transcribe(av: Any, files: tuple[Any, Path], labeler: Labeler, output: Output, item: Item) -> None:
+def _transcribe(av: Any, files: tuple[Any, Path], labeler: Labeler, output: Output, item: Item) -> int:
+    """From an open video to a file; the number of frames."""
     source, path = files
+    count = 0
     stream = source.streams.video[0]
     rate = stream.average_rate or stream.guessed_rate or 25
     frames = tqdm(_frames(source), desc=str(item.name), unit="frame", leave=False, disable=None)
@@ -61,9 +70,11 @@ def _transcribe(av: Any, files: tuple[Any, Path], labeler: Labeler, output: Outp
                 blend = pictures.overlay(image, colors, output.opacity, mask != IGNORE)
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(blend[:height, :width]), format="rgb24")
             target.mux(written.encode(frame))
+            count += 1
         if written is None:
             raise UserError(f"{item.path} has no frames: give another file")
         target.mux(written.encode())
+    return count
 
 
 def _frames(source: Any) -> Iterator[np.ndarray]:
