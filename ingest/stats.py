@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ingest.errors import UserError
 from ingest.report import table
-from ingest.shards import class_weights, manifest
+from ingest.shards import class_weights, manifest, wording
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,16 @@ def as_table(stats: Stats) -> str:
             [
                 one.name,
                 f"{one.pixels:,}",
-                f"{100 * one.share:.2f}%",
+                wording.share(one.share, 1, digits=2),
                 f"{one.inverse_weight:.3f}",
                 "-" if one.median_weight is None else f"{one.median_weight:.3f}",
             ]
         )
     sizes = ", ".join(f"{name} {height}x{width}" for name, (height, width) in stats.image_size.items())
+    ignored = f"{wording.share(stats.ignored_share, 1, digits=2)} of the" if stats.ignored_share else "no"
     return (
-        f"{table(rows)}\n{stats.dataset} {stats.split}: {stats.samples:,} samples, height x width {sizes}; "
-        f"{100 * stats.ignored_share:.2f}% of the pixels ignored"
+        f"{table(rows)}\n{stats.dataset} {stats.split}: {wording.count(stats.samples, 'sample')}, "
+        f"height x width {sizes}; {ignored} pixels ignored"
     )
 
 
@@ -95,13 +96,15 @@ def draw(stats: Stats) -> Image.Image:
     classes = sorted(stats.classes, key=lambda one: -one.pixels)
     page = Image.new("RGB", (left + bar + 90, (len(classes) + 2) * line), (255, 255, 255))
     pen, font = ImageDraw.Draw(page), ImageFont.load_default(12)
-    title = f"{stats.dataset} {stats.split}: share of {stats.samples:,} samples' labeled pixels"
+    title = f"{stats.dataset} {stats.split}: share of the labeled pixels, {wording.count(stats.samples, 'sample')}"
     pen.text((8, 6), title, (0, 0, 0), font=font)
     top = classes[0].share
     for number, one in enumerate(classes):
         y = (number + 1) * line + 10
         pen.text((left - 8 - font.getlength(one.name[:26]), y), one.name[:26], (40, 40, 40), font=font)
-        end = left + max(1, round(bar * one.share / top))
-        pen.rectangle((left, y + 1, end, y + line - 6), tuple(one.color), (150, 150, 150))
-        pen.text((end + 6, y), f"{100 * one.share:.2f}%", (90, 90, 90), font=font)
+        end = left
+        if one.pixels:
+            end += max(1, round(bar * one.share / top))
+            pen.rectangle((left, y + 1, end, y + line - 6), tuple(one.color), (150, 150, 150))
+        pen.text((end + 6, y), wording.share(one.share, 1, digits=2), (90, 90, 90), font=font)
     return page

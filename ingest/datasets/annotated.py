@@ -139,6 +139,8 @@ def _labels(
                 if image is not None and image in labels:
                     raise UserError(f"{name} and {labels[image].name} are both of {image}: keep one of them")
             except UserError as error:
+                if other := _another_form(spec.form, source):
+                    raise UserError(other) from error
                 if not skip_bad:
                     raise
                 left_out.skipped.append(Skipped(record.image, str(error)))
@@ -148,6 +150,15 @@ def _labels(
                 size = min(len(record.data) if spec.form.split else source.size, _BYTES)
                 labels[image] = Label(name, size, spec.form.name, held, spec.rules)
     return labels, left_out
+
+
+def _another_form(form: Form, source: Source) -> str | None:
+    """What to say of a file that is plainly of another form."""
+    head = source.read()[: forms.HEAD]
+    like = forms.recognize(source.name, head)
+    if like is None or like is form or form.looks_like(source.name, head):
+        return None
+    return f"{source.name} is {like.title}, not {form.title}: write `form: {like.name}` in the spec, or mend `files`"
 
 
 def sources(tree: Tree, spec: LabelSpec, files: str) -> list[Source]:

@@ -88,9 +88,12 @@ def refuse_one_class(dataset: RawDataset) -> None:
     held = values(pairs)
     holds = f"; the masks hold {', '.join(map(str, sorted(held)[:8]))}" if held else ""
     names = dataset.classes
+    remedy = f"Say which value is which class, as in `ids: {{0: {names[0]}, 255: {names[1]}}}`, or give the right masks"
+    if not isinstance(pairs[0].label, Source):  # drawn from shapes
+        remedy = "Annotate more of them, or mend `labels` in the spec (its files, `map`, `ignore`, `omit`, `others`)"
     raise UserError(
         f"all {len(pairs)} labels of {dataset.name} show {what}{ignored}{holds}: nothing can be learned from that. "
-        f"Say which value is which class, as in `ids: {{0: {names[0]}, 255: {names[1]}}}`, or give the right masks"
+        f"{remedy}"
     )
 
 

@@ -18,6 +18,7 @@ from ingest.inspect.families import SPLITS, families
 from ingest.inspect.findings import Draft, Split
 from ingest.inspect.meaning import Meaning, meaning
 from ingest.inspect.pairs import Paired, pair
+from ingest.pixels.masks import ARRAYS, read_mask
 from ingest.sources.trees import Tree
 
 _BACKGROUND = ("background", "_background_", "__background__")
@@ -34,7 +35,8 @@ def draft(tree: Tree) -> Draft:
     if not masked and shapes is None:
         raise UserError(
             f"{tree.root}: found {sum(len(one.images.names) for one in pairs)} images, but no masks and no annotation "
-            f"files that fit them (there are: {tree.describe()}): write a spec; ingest/specs/camvid.yaml is an example"
+            f"files that fit them (there are: {tree.describe()}{_no_mask(tree)}): write a spec; "
+            "ingest/specs/camvid.yaml is an example"
         )
     name = re.sub(r"[^\w-]+", "_", tree.root.resolve().name.split(".")[0]).strip("_")[:60] or "dataset"
     if masked:
@@ -60,6 +62,18 @@ def draft(tree: Tree) -> Draft:
     more = f", ... ({len(classes)})" if len(classes) > 12 else ""
     made.notes.append(f"classes: {', '.join(classes[:12])}{more}; splits: {', '.join(splits)}")
     return made
+
+
+def _no_mask(tree: Tree) -> str:
+    """Why the first array file is no mask, as it lies there: several matrices, say."""
+    for name in tree.names:
+        if name.lower().endswith(ARRAYS):
+            try:
+                read_mask(tree.source(name).read(), name, colored=None)
+            except UserError as error:
+                return f"; {error}"
+            return ""
+    return ""
 
 
 def _specs(tree: Tree) -> list[str]:

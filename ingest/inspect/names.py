@@ -15,7 +15,7 @@ from ingest.pixels.labels import Color
 from ingest.pixels.matfile import cells_of_text
 from ingest.sources.trees import Tree
 
-_FILES = re.compile(r"(?:.*[_\-.])?(?:class(?:es)?|labels?|codes|names|categories|obj)(?:[_\-.].*)?", re.I)
+_FILES = re.compile(r"(?:.*[_\-.])?(?:class(?:es)?|labels?(?:map)?|codes|names|categories|obj)(?:[_\-.].*)?", re.I)
 _LARGE = 1 << 20
 
 

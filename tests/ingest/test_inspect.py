@@ -103,7 +103,7 @@ def test_index_masks_in_folders_of_splits(tmp_path: Path, ext: str) -> None:
     }
 
 
-@pytest.mark.parametrize("form", ["exact", "palette", "jpeg", "soft"])
+@pytest.mark.parametrize("form", ["exact", "palette", "jpeg", "soft", "labelmap"])
 def test_color_masks_with_a_table_of_names(tmp_path: Path, form: str) -> None:
     for number in range(4):
         save(picture(number), tmp_path / f"JPEGs/{number}.jpg", quality=95)
@@ -117,14 +117,18 @@ def test_color_masks_with_a_table_of_names(tmp_path: Path, form: str) -> None:
             tmp_path / f"gt/{number}.{'jpg' if form == 'jpeg' else 'png'}",
             **({"quality": 95} if form == "jpeg" else {}),
         )
-    with open(tmp_path / "class_dict.csv", "w") as file:
-        csv.writer(file).writerows(
-            [["name", "r", "g", "b"], ["nothing", 0, 0, 0], ["a", 200, 30, 30], ["b", 30, 200, 30]]
-        )
+    if form == "labelmap":  # as CVAT exports it
+        lines = ["# label:color_rgb:parts:actions", "nothing:0,0,0::", "a:200,30,30::", "b:30,200,30::"]
+        (tmp_path / "labelmap.txt").write_text("\n".join(lines) + "\n")
+    else:
+        with open(tmp_path / "class_dict.csv", "w") as file:
+            csv.writer(file).writerows(
+                [["name", "r", "g", "b"], ["nothing", 0, 0, 0], ["a", 200, 30, 30], ["b", 30, 200, 30]]
+            )
     made, labels = concluded(tmp_path)
     assert made.meaning.classes == ["nothing", "a", "b"]
     assert bool(made.meaning.tolerance) == (form in ("jpeg", "soft"))
-    if form in ("exact", "palette"):
+    if form in ("exact", "palette", "labelmap"):
         same(labels, mask, 4)
     else:
         every = [label for mine in labels.values() for label in mine]

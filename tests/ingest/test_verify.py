@@ -86,6 +86,18 @@ def test_stats_are_those_of_the_labels(shards: Path, raw: Path, tmp_path: Path):
         stats.measure(shards, "test")
 
 
+def test_stats_tell_a_trace_from_nothing():
+    shares = (("road", 1_000_000), ("pole", 30), ("fence", 0))
+    classes = [stats.ClassStats(name, [200, 0, 0], pixels, pixels / 1_000_030, 1.0, 1.0) for name, pixels in shares]
+    sizes = {"median": [8, 8]}
+    found = stats.Stats("streets", "train", 2, 0.0, sizes, [0.5] * 3, [0.25] * 3, classes)
+    text = stats.as_table(found)
+    assert [line.split()[2] for line in text.splitlines() if line.startswith(("pole", "fence"))] == ["<0.01%", "-"]
+    assert " 0.00%" not in text and text.endswith("; no pixels ignored")
+    red = (np.asarray(stats.draw(found)) == (200, 0, 0)).all(-1)
+    assert not red[70:].any()  # fence, the third line, has no bar
+
+
 def test_a_sheet_shows_the_label_colors(shards: Path):
     page = np.asarray(sheet(shards, "val", 4))
     for color in manifest.load(shards).palette:  # the legend's swatches
