@@ -22,7 +22,7 @@ class Size:
     """Options of the ingest."""
     augment: Augment
     real: str
-    """What real files of the kind weigh, to judge the scenes by."""
+    """What real files of the kind weigh, to compare the scenes with."""
 
 
 _CITYSCAPES = ("--train", "24", "--val", "1", "--test", "0", "--size", "1024x2048")

@@ -80,7 +80,7 @@ class _Worker:
 
 
 class _Pool:
-    """Workers, and a thread that hands out tasks as soon as one is free: whoever takes results may be busy itself."""
+    """Workers, and a thread that hands out tasks as soon as one is free, since the thread that takes the results may be busy."""
 
     def __init__(self, work: Work[Any, Any], workers: int) -> None:
         self._name = work.name

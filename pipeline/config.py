@@ -1,6 +1,6 @@
 """The sections of a recipe that decide the data stream: `seed`, `data` and `augment` (pipeline/augment.py).
 
-Whoever trains composes them with sections of its own; `load` reads these alone, and lets others' sections pass.
+The training recipe adds sections to these; `load` reads these alone and lets the others pass.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def downsample_factors(draws: Draws, sizes_hw: NDArray[np.int64], augment: Augme
 
 
 def most_downsample_steps(sizes_hw: NDArray[np.int64], augment: Augment) -> int:
-    """How often `downsample_factors` can ask for a halving of the size, at most: 0 to 3."""
+    """The largest power of two, 0 to 3, that `downsample_factors` can ask for."""
     most = 1
     for first in range(0, len(sizes_hw), _AT_ONCE):
         part = sizes_hw[first : first + _AT_ONCE]

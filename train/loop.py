@@ -115,7 +115,7 @@ class Run:
         last: Evaluation | None = None
         self.net.train()
         if self.unvalidated and self.validator is not None:
-            last = self._judge(tracker)
+            last = self._validate_and_save(tracker)
         while not self.done:
             losses, norm = self._one_step(batches, window)
             self.step += 1
@@ -127,10 +127,10 @@ class Run:
             if due.logs or stops:
                 self._log(tracker, window)
             if due.saves or stops:
-                # Before a validation, too: whoever is killed in a long one is to lose no step.
+                # Before a validation, too: a run killed in a long one loses no step.
                 self._save_good(tracker, unvalidated=due.validates)
             if due.validates:
-                last = self._judge(tracker)
+                last = self._validate_and_save(tracker)
                 stops = self.stop.wanted()
             if due.saves:
                 window.clock.restart()
@@ -208,13 +208,13 @@ class Run:
         optimizers.set_lr(self.optimizer, factor, schedules.momentum_at(shape, step, self.length.total))
 
     def _log(self, tracker: Tracker, window: Window) -> None:
-        """Meets the device, judges the losses since the last log, and writes them down. UserError on NaN."""
+        """Meets the device, checks the losses since the last log, and writes them down. UserError on NaN."""
         values, bad_step = window.flush()
         if bad_step is not None:
-            who = window.blame(bad_step)
-            if spoilt := int(self.ranks.sum_(self.loss.bad_pixels).item()):
+            who = window.suspects(bad_step)
+            if bad_pixels := int(self.ranks.sum_(self.loss.bad_pixels).item()):
                 raise UserError(
-                    f"labels hold values outside the {len(self.facts['classes'])} classes, {spoilt} pixels by step "
+                    f"labels hold values outside the {len(self.facts['classes'])} classes, {bad_pixels} pixels by step "
                     f"{self.step}, the first at step {bad_step} ({who}): check the shards with `python -m ingest "
                     f"verify`; {self.saver.last_good()}"
                 )
@@ -254,7 +254,7 @@ class Run:
             raise UserError(f"the weights are not finite after step {self.step}: {self.saver.last_good()}; {_CALMER}")
         self._save(tracker, unvalidated)
 
-    def _judge(self, tracker: Tracker) -> Evaluation:
+    def _validate_and_save(self, tracker: Tracker) -> Evaluation:
         """Validates the weights of this step, and saves what comes of it."""
         self.stop.doing = f"this validation, a while; step {self.step} is saved"
         found = self._validate(tracker)
@@ -269,7 +269,7 @@ class Run:
         found = self.validator.score(self.net, self.ema, self.loss, last=ends)
         self.net.train()
         self.validator.tell(found, self.step, tracker)
-        if self.monitor.judge(found, self.step):
+        if self.monitor.update(found, self.step):
             tracker.event(self.step, what="best", **{self.monitor.name: self.monitor.value(found)})
         return found
 

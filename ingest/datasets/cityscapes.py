@@ -45,7 +45,7 @@ UNTRAINED = (
     "unlabeled", "ego vehicle", "rectification border", "out of roi", "static", "dynamic", "ground", "parking",
     "rail track", "guard rail", "bridge", "tunnel", "polegroup", "caravan", "trailer",
 )  # fmt: skip
-IDS = 34  # 0..33; the 35th label, licence plate (-1), is never drawn in labelIds masks
+IDS = 34  # 0..33; the 35th label, license plate (-1), is never drawn in labelIds masks
 CLASSES = [name for name, _ in TRAINED.values()]
 EXPECTED = {"train": 2975, "val": 500, "test": 1525, "train_extra": 19998}
 LABELS = {"fine": "gtFine", "coarse": "gtCoarse"}

@@ -100,11 +100,11 @@ def _not_twice(tree: Tree, found: Annotations, names: Sequence[str]) -> list[str
     found.images |= {os.path.basename(image).lower() for mine in images.values() for image in mine}
     taken: list[str] = []
     for name in sorted(names, key=lambda one: (-len(images[one]), one)):
-        twin = next((one for one in taken if len(images[one] & images[name]) > len(images[name]) / 2), None)
-        if twin is None:
+        same = next((one for one in taken if len(images[one] & images[name]) > len(images[name]) / 2), None)
+        if same is None:
             taken.append(name)
         else:
-            found.doubts.append(f"{name} annotates the same images as {twin}, which is taken: choose with `files`")
+            found.doubts.append(f"{name} annotates the same images as {same}, which is taken: choose with `files`")
     return sorted(taken)
 
 

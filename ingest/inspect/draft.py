@@ -161,7 +161,9 @@ def _splits(tree: Tree, made: Draft, main: Sequence[Paired], alone: Sequence[Pai
         order = [split for split in SPLITS if split in by_name]
         made.splits = [Split(split, by_name[split].image_glob, by_name[split].mask_glob) for split in order]
         if "val" not in by_name:
-            made.doubts.append("there is no val split: training needs images to judge by; see docs/ingest.md on shares")
+            made.doubts.append(
+                "there is no val split: training needs images to validate on; see docs/ingest.md on shares"
+            )
         return
     whole = next(iter(by_name.values()))
     if lists := _lists(tree, whole):

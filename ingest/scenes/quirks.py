@@ -1,6 +1,7 @@
 """What real datasets do that a loader must survive: gray, rotated, CMYK and progressive JPEGs, masks that say nothing.
 
-Each split's scenes 1 to 5 carry one quirk each; all others are plain, so that a twin's bulk stays fit for measuring.
+Each split's scenes 1 to 5 carry one quirk each; all others are plain, so that most scenes
+stay fit for measuring.
 """
 
 from __future__ import annotations

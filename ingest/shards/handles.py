@@ -102,7 +102,7 @@ class Handles:
                 tar = self._opened(shard)
                 self._open[shard] = tar
                 if len(self._open) > self._limit:
-                    # Closed as soon as no thread reads it any more: whoever does holds on to it.
+                    # Closed when the last thread that reads it lets go.
                     self._open.popitem(last=False)
             else:
                 self._open.move_to_end(shard)

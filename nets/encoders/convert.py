@@ -42,11 +42,12 @@ def convert(file: Path, out: Path) -> list[str]:
     if not found.whole or len(found.tensors) != len(tensors):
         raise NetError(f"{file} does not fit {layout.encoder}: {refusal(found)}; is the file whole?")
     model.load_state_dict(found.tensors | found.kept)
-    partial = out.with_name(out.name + ".partial")
+    partial = out.with_name(f"{out.name}.{os.getpid()}.partial")
     try:
         torch.save(model.state_dict(), partial)
         os.replace(partial, out)
     except (OSError, RuntimeError) as error:  # torch raises the latter where there is no folder
+        partial.unlink(missing_ok=True)
         raise NetError(f"--out {out} cannot be written ({first_line(error)})") from error
     return [
         f"wrote {out}: {len(found.tensors)} tensors of {layout.title}, by timm's names",

@@ -39,8 +39,8 @@ def test_each_score_has_its_direction() -> None:
         ("loss", found(50, loss=0.5), found(50, loss=0.9)),
     ]:
         monitor = Monitor(name, CLASSES)
-        assert monitor.judge(bad, 1) and monitor.judge(good, 2) and not monitor.judge(bad, 3)
-        assert not monitor.judge(good, 4)  # of equals the first
+        assert monitor.update(bad, 1) and monitor.update(good, 2) and not monitor.update(bad, 3)
+        assert not monitor.update(good, 4)  # of equals the first
         assert monitor.best is not None and (monitor.best.step, monitor.best.value) == (2, monitor.value(good))
         assert monitor.best.miou == good.scores.miou
 
@@ -48,34 +48,34 @@ def test_each_score_has_its_direction() -> None:
 def test_the_k_best_stay() -> None:
     monitor = Monitor("miou", CLASSES, keep=2)
     for step, hits in enumerate([50, 70, 60, 40, 80], start=1):
-        monitor.judge(found(hits), step)
+        monitor.update(found(hits), step)
         assert monitor.names(step) == {1: ["best-1", "best"], 2: ["best-2", "best"], 3: ["best-3"], 4: []}.get(
             step, ["best-5", "best"]
         )
     assert monitor.kept_steps == [5, 2]
     single = Monitor("miou", CLASSES)
-    single.judge(found(50), 1)
+    single.update(found(50), 1)
     assert single.names(1) == ["best"] and single.names(2) == []
 
 
 def test_missing_and_infinite_scores_are_never_the_best() -> None:
     monitor = Monitor("loss", CLASSES, patience=2)
-    assert not monitor.judge(found(50, loss=float("nan")), 1) and not monitor.exhausted
-    assert not monitor.judge(found(50, loss=None), 2) and monitor.exhausted
+    assert not monitor.update(found(50, loss=float("nan")), 1) and not monitor.exhausted
+    assert not monitor.update(found(50, loss=None), 2) and monitor.exhausted
     assert "none had a value" in monitor.reason()
     absent = Monitor("iou/car", CLASSES)
-    assert not absent.judge(found(100, cars=False), 1)
+    assert not absent.update(found(100, cars=False), 1)
 
 
 def test_patience_survives_the_checkpoint() -> None:
     monitor = Monitor("miou", CLASSES, patience=3, keep=2)
     for step, hits in enumerate([50, 70, 60, 65], start=1):
-        monitor.judge(found(hits), step)
+        monitor.update(found(hits), step)
     other = Monitor("miou", CLASSES, patience=3, keep=2)
     assert other.load_state_dict(monitor.state_dict())
     assert other.may_end and not other.exhausted
     for each in (monitor, other):
-        each.judge(found(70), 5)
+        each.update(found(70), 5)
         assert each.exhausted and "at step 2" in each.reason()
     assert other.state_dict() == monitor.state_dict()
     assert not Monitor("loss", CLASSES).load_state_dict(monitor.state_dict())

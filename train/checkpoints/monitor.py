@@ -52,7 +52,7 @@ class Monitor:
             return found.scores.iou[self._class]
         return {"miou": found.scores.miou, "pixel_accuracy": found.scores.pixel_accuracy, "loss": found.loss}[self.name]
 
-    def judge(self, found: Evaluation, step: int) -> bool:
+    def update(self, found: Evaluation, step: int) -> bool:
         """Notes a validation; whether it is the best so far. Of equals the earlier one stays.
 
         A number that is missing or not finite is never the best, but counts against the patience.

@@ -38,7 +38,7 @@ class BadSteps:
         first = int(self._ranks.min_(self._first).item())
         return first if first < _NEVER else None
 
-    def blame(self, bad_step: int, step: int) -> str:
+    def suspects(self, bad_step: int, step: int) -> str:
         """Whose batch it was that went wrong at `bad_step`, as `read` told, when `step` steps are done."""
         if self._own != bad_step:
             return "on another rank, which names the samples"

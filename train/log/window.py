@@ -57,6 +57,6 @@ class Window:
         self._sums, self._steps = {}, 0
         return values, bad_step
 
-    def blame(self, bad_step: int) -> str:
+    def suspects(self, bad_step: int) -> str:
         """Whose batch it was that went wrong at `bad_step`."""
-        return self._bad.blame(bad_step, self._step)
+        return self._bad.suspects(bad_step, self._step)

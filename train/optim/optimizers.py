@@ -129,7 +129,7 @@ def clip(optimizer: torch.optim.Optimizer, clip_norm: float | None) -> Tensor:
     """Scales the gradients down to a joint norm of clip_norm; returns the norm before, a scalar on the device.
 
     With None it only measures. With a GradScaler call `scaler.unscale_(optimizer)` first. Nothing waits for the
-    device; a gradient that is not finite gives a norm that is not, and is left for the scaler or the loop to judge.
+    device; a gradient that is not finite gives a norm that is not, and is left to the scaler or the loop.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
