@@ -80,7 +80,7 @@ class _Worker:
 
 
 class _Pool:
-    """Workers, and a thread that hands out tasks, so that a free worker never waits for the one who takes the results."""
+    """Workers, and a thread that hands out tasks, so that a free worker never waits for the consumer."""
 
     def __init__(self, work: Work[Any, Any], workers: int) -> None:
         self._name = work.name
