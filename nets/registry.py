@@ -80,6 +80,8 @@ def build(name: str, num_classes: int, **asked: object) -> Net:
     for option in given:
         if option not in known:
             raise NetError(f"{name} has no option {option!r}{nearest(option, known)}")
+        if option not in COMMON:
+            _check_kind(name, option, given[option], known[option])
     net = _call(builder, num_classes, given)
     if str(given.get("backbone", "")).startswith("hrnet"):
         from nets.unused import freeze_unused  # here: it imports torch
@@ -99,6 +101,13 @@ def all_options(name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
 def recorded_options(name: str, recorded: Mapping[str, Any]) -> dict[str, Any]:
     """The options that a checkpoint's weights were trained with, from those that it records (see BEFORE)."""
     return BEFORE.get(name, {}) | dict(recorded)
+
+
+def _check_kind(name: str, option: str, value: object, default: object) -> None:
+    """NetError where a net's own option is no text, number or switch, as its default is."""
+    for kind, expected in ((str, "text"), (bool, "true or false"), (int, "a whole number")):
+        if type(default) is kind and type(value) is not kind:
+            raise NetError(f"{name}'s option {option} = {str(value)[:80]!r}: expected {expected}, such as {default!r}")
 
 
 def _nothing(value: object) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import subprocess
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -144,3 +146,19 @@ def test_the_page_says_what_is_promised() -> None:
     text = (ROOT / "SECURITY.md").read_text()
     for word in ("archive", "pickle", "YAML", "token", "bomb", "report"):
         assert word in text
+
+
+def test_a_line_feed_in_a_file_name_stays_in_its_line(trained: Path, tmp_path: Path, tally: Start) -> None:
+    """The list of files that prediction could not read: one line each, whatever their names hold."""
+    count = tally("Security", "control characters in file names, in prediction's list of failed files")
+    (tmp_path / "images").mkdir()
+    for name in ("a\nb.png", "c\x1b[31md.png", "e\rf.png"):
+        (tmp_path / "images" / name).write_bytes(b"no image")
+    words = ["--checkpoint", trained, "--images", tmp_path / "images", "--out", tmp_path / "out", "--device", "cpu"]
+    done = subprocess.run(
+        [sys.executable, "-m", "train.predict", *map(str, words)], capture_output=True, cwd=ROOT, timeout=120
+    )
+    lines = [line for line in done.stderr.split(b"\n") if b"cannot be decoded" in line]
+    for name in (b"a\\nb.png", b"c\\x1b[31md.png", b"e\\rf.png"):
+        count.refused(done.returncode == 1 and any(name in line for line in lines), done.stderr.decode()[-400:])
+    assert b"\x1b" not in done.stderr and len(lines) == 3

@@ -55,3 +55,18 @@ def test_unrecorded_options_are_those_of_before_they_existed() -> None:
     assert nets.recorded_options("unet", {}) == {}
     for name in nets.list_nets():
         assert set(nets.recorded_options(name, {})) <= set(nets.options(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value", "expected"),
+    [
+        ("enet", "form", {"a": 1}, "text, such as 'paper'"),
+        ("enet", "form", ["paper"], "text, such as 'paper'"),
+        ("enet", "decoder", "no", "true or false, such as True"),
+        ("gcn", "kernel_size", "7", "a whole number, such as 15"),
+        ("fcn", "skips", True, "a whole number, such as 2"),
+    ],
+)
+def test_options_of_another_kind_are_refused(name: str, option: str, value: object, expected: str) -> None:
+    with pytest.raises(nets.NetError, match=rf"{name}'s option {option} = .*: expected {expected}"):
+        nets.build(name, 3, **{option: value})

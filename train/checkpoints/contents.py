@@ -13,6 +13,13 @@ def fault(state: Mapping[str, Any]) -> str | None:
     """What is wrong with the values of `state` (keys model, config, dataset, step), in a few words; None: nothing."""
     if not isinstance(state["model"], Mapping) or not isinstance(state["config"], dict):
         return "model and config must be mappings"
+    net = state["config"].get("net")
+    if (
+        not isinstance(net, dict)
+        or not isinstance(net.get("name"), str)
+        or not isinstance(net.get("options", {}), dict)
+    ):
+        return "config holds no section net with a name"
     if not _whole(state["step"], 0):
         return f"step = {brief(state['step'])}, expected a whole number"
     facts = state["dataset"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import torch
 
+from ingest.errors import one_line
 from ingest.shards.wording import count
 from train import backends, config, model
 from train.checkpoints import checkpoint
@@ -58,5 +59,5 @@ def _tell(parts: list[Done], ranks: Ranks, output: Output) -> int:
     if failed:
         click.echo(f"{count(len(failed), 'file')} failed:", err=True)
         for _, reason in failed:
-            click.echo(f"  {reason}", err=True)
+            click.echo(f"  {one_line(reason)}", err=True)
     return 1 if failed else 0
