@@ -23,7 +23,7 @@ def build(net: NetConfig, facts: DatasetFacts, state: State | None = None) -> ne
     then as they were. Writes all options of the net into `net.options`, for the checkpoint to record. UserError for a
     net or encoder that does not exist or does not fit.
     """
-    before = state["config"]["net"] if state is not None else {}
+    before = state["config"].get("net", {}) if state is not None else {}  # absent: all at their defaults
     if before.get("name") == net.name:
         net.options = nets.recorded_options(net.name, before.get("options", {})) | net.options
     try:

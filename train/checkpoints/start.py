@@ -37,7 +37,7 @@ def build(config: NetConfig, facts: DatasetFacts, state: State, source: str) -> 
     source: the checkpoint's path. Nothing else is loaded, also where the recipe is pretrained. UserError where the
     encoder is another one, or nothing fits.
     """
-    was: dict = state["config"]["net"]
+    was = str(state["config"].get("net", {}).get("name", NetConfig.name))
     plain = copy.deepcopy(config)
     plain.pretrained, plain.backbone_weights = False, None
     net = model.build(plain, facts, state)
@@ -45,10 +45,10 @@ def build(config: NetConfig, facts: DatasetFacts, state: State, source: str) -> 
     averages = state.get("ema")
     weights = {**state["model"], **(averages["average"] if averages else {})}
     encoder = "" if find_encoder(net) is None else "net.encoder."
-    same_net = was["name"] == config.name
+    same_net = was == config.name
     if not same_net and not encoder:
         raise UserError(
-            f"train.init_from = {source!r} is a {was['name']}, and {config.name} has no separate encoder to take from "
+            f"train.init_from = {source!r} is a {was}, and {config.name} has no separate encoder to take from "
             f"it: use a {config.name}'s checkpoint"
         )
     if not same_net:

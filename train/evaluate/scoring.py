@@ -54,7 +54,7 @@ def score(order: Order) -> None:
             return
         measures = Measures(shards, ranks, wanted, [sent] if sent else [])
         found = evaluate(net, loader, ranks, method, measures.observers)
-        name = state["config"].get("name") or state["config"]["net"]["name"]
+        name = state["config"].get("name") or recipe.net.name
         facts = {
             "checkpoint": order.path,
             "name": name,
