@@ -13,10 +13,13 @@ from typing import Any
 import click
 from tqdm.auto import tqdm
 
-from bench import bounds, fresh, loaders, plots, report, scenes, tune
-from bench.cases import Case, cases, describe, how
-from bench.measure import in_process
-from bench.setting import Setting
+from bench import loaders, tune
+from bench.data import scenes
+from bench.data.cases import Case, cases, describe, how
+from bench.data.setting import Setting
+from bench.measuring import fresh
+from bench.results import bounds, plots, report
+from bench.rows.loader import in_process
 from ingest.errors import UserError, nearest, run
 from ingest.shards.reader import ShardSet
 from pipeline.feeding import available_threads

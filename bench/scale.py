@@ -11,9 +11,9 @@ from pathlib import Path
 
 import click
 
-from bench import records
-from bench.fresh import Facts, rounds, run
-from bench.plots import Bar, Chart, draw
+from bench.data import records
+from bench.measuring.fresh import Facts, rounds, run
+from bench.results.plots import Bar, Chart, draw
 from ingest import errors
 from ingest.shards import atomic, manifest
 from pipeline.options import bundled
@@ -43,7 +43,7 @@ class Options:
 
 
 def measure(options: Options) -> dict[int, Facts]:
-    """Medians by the number of samples; `shards` and `index_mb` beside what `bench.scale_row` measures."""
+    """Medians by the number of samples; `shards` and `index_mb` beside what `bench.rows.scale` measures."""
     table: dict[int, Facts] = {}
     for samples in options.samples:
         with tempfile.TemporaryDirectory(prefix="bench-scale-") as name:
@@ -59,7 +59,7 @@ def measure(options: Options) -> dict[int, Facts]:
 
 
 def _row(folder: str, row: str) -> Facts:
-    return run("bench.scale_row", {"row": row, "folder": folder})
+    return run("bench.rows.scale", {"row": row, "folder": folder})
 
 
 def render(table: Mapping[int, Facts]) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
-from bench import fresh
-from bench.fresh import Facts
+from bench.measuring import fresh
+from bench.measuring.fresh import Facts
 from ingest.errors import UserError, nearest, run
 from train import config
 from train.config import Recipe
@@ -32,10 +32,10 @@ TARGETS = {"gpu": (0.98, 4.0), "cpu": (0.95, 1.3)}
 
 
 def in_process(row: str, recipe: Recipe, steps: int) -> Facts:
-    """`bench.steps.measure` in a fresh process."""
+    """`bench.rows.train.measure` in a fresh process."""
     if row == ON_GPU:
         recipe = replace(recipe, data=replace(recipe.data, device="cpu"))
-    return fresh.run("bench.steps", {"row": row, "recipe": config.to_dict(recipe), "steps": steps})
+    return fresh.run("bench.rows.train", {"row": row, "recipe": config.to_dict(recipe), "steps": steps})
 
 
 def render(table: Mapping[str, Facts]) -> str:

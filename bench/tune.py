@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from bench.setting import Setting
+from bench.data.setting import Setting
 
 # A setting must be this much faster to be worth more threads, memory, or batches of another size.
 WORTH = 1.03

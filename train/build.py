@@ -25,11 +25,11 @@ from train.config import Recipe
 from train.distributed import Ranks
 from train.evaluate.metrics import ConfusionMatrix
 from train.evaluate.validation import Validator, validation_shards
-from train.loop import Run
 from train.losses import SegmentationLoss
 from train.losses.class_weights import PixelCounts
 from train.optim import optimizers
 from train.optim.ema import Ema
+from train.run import Run
 
 # Running statistics are sent where they are used (`train.loop`), not before each step. torch is renaming the argument.
 _RENAMED = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters

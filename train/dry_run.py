@@ -24,7 +24,7 @@ from PIL import Image
 
 from ingest.errors import UserError, nearest
 from ingest.shards import manifest
-from train import build
+from train import build, loop
 from train.config import Recipe
 from train.distributed import Ranks, joined
 
@@ -169,14 +169,14 @@ def dry_run(recipe: Recipe, ranks: Ranks, shards: Path, folder: Path) -> str:
     recipe = copy.deepcopy(recipe)
     recipe.data.path, recipe.data.train, recipe.data.val_path = str(shards), "train", ""
     recipe.data.val = "val" if recipe.data.val else ""
-    session = build.run(recipe, ranks, folder)
-    summary = session.train()
+    run = build.run(recipe, ranks, folder)
+    summary = loop.train(run)
     if summary.step < STEPS or not ranks.is_main:
         return ""
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     last = [line for line in lines if line["kind"] == "train"][-1]
-    parameters = [p.numel() for p in session.net.parameters()]
-    trained = [p.numel() for p in session.net.parameters() if p.requires_grad]
+    parameters = [p.numel() for p in run.net.parameters()]
+    trained = [p.numel() for p in run.net.parameters() if p.requires_grad]
     size = (folder / "checkpoints" / "last.pt").stat().st_size
     frozen = f" ({sum(trained) / 1e6:.2f} M trained)" if len(trained) < len(parameters) else ""
     validated = f", {summary.last.images} images validated" if summary.last else ", no validation"

@@ -12,15 +12,15 @@ from torch import get_num_threads
 from ingest.errors import UserError
 from ingest.shards import atomic
 from ingest.shards.joined import JoinedShards
-from train import build, config
+from train import build, config, loop
 from train.checkpoints import checkpoint, claim
 from train.checkpoints.resume import threads_note
 from train.config import Recipe
 from train.distributed import joined
 from train.evaluate.tables import table
 from train.log.summary import Summary
-from train.loop import Run
 from train.losses import class_weights
+from train.run import Run
 
 
 def train(recipe: Recipe, resume: str | None) -> int:
@@ -37,7 +37,7 @@ def train(recipe: Recipe, resume: str | None) -> int:
             _begin(run, source)
             if state is not None and ranks.device.type == "cpu" and (note := threads_note(state, get_num_threads())):
                 click.echo(note, err=True)
-        summary = run.train()
+        summary = loop.train(run)
         code = 128 + summary.stopped_by if summary.stopped_by else 0
         return _end(summary, code) if ranks.is_main else code
 

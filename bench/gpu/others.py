@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from xml.etree import ElementTree
 
-from bench import scenes as drawn
+from bench.data import scenes as drawn
 from bench.gpu.stage import Place, Result
 from train.log import provenance
 

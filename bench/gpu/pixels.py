@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from nvidia.dali import Pipeline, fn, types
 
-from bench import process
 from bench.gpu.stage import Place, Result, photos
+from bench.measuring import process
 from ingest.shards.reader import ShardSet
 from pipeline import decode
 from pipeline.augment import Augment

@@ -13,7 +13,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from bench.setting import Setting
+from bench.data.setting import Setting
 
 
 @dataclass(frozen=True)

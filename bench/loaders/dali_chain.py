@@ -7,7 +7,7 @@ from typing import Any
 
 from nvidia.dali import Pipeline, fn, types
 
-from bench.setting import Setting
+from bench.data.setting import Setting
 from ingest.shards.reader import ShardSet
 from pipeline.augment import Augment
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from nvidia.dali import Pipeline, fn, types
 
-from bench.setting import Setting
+from bench.data.setting import Setting
 from ingest.shards.reader import ShardSet
 from pipeline import plan
 

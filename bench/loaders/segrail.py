@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from bench.setting import Setting
+from bench.data.setting import Setting
 from ingest.shards.reader import ShardSet
 from pipeline.config import Stream
 from pipeline.feeding import Feeding

@@ -13,7 +13,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from bench.setting import Setting
+from bench.data.setting import Setting
 from ingest.shards.reader import ShardSet
 from pipeline.augment import Augment
 from pipeline.gpu.handover import across

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 
-from bench.setting import Setting
+from bench.data.setting import Setting
 from ingest.shards.manifest import IGNORE, Manifest
 from ingest.shards.reader import ShardSet
 from pipeline.augment import Augment

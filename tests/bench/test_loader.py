@@ -15,16 +15,19 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from bench import bounds, fresh, loaders, plots, report, scenes
 from bench import loader as bench_loader
-from bench.fresh import RowFailed
+from bench import loaders
+from bench.data import scenes
+from bench.data.setting import Setting
 from bench.loader import command
 from bench.loaders import ROWS
 from bench.loaders.stepwise import StepByStep
-from bench.measure import in_process, measure
-from bench.plots import OURS, Bar, Chart, draw
-from bench.setting import Setting
-from bench.stages import Stages
+from bench.measuring import fresh
+from bench.measuring.fresh import RowFailed
+from bench.measuring.stages import Stages
+from bench.results import bounds, plots, report
+from bench.results.plots import OURS, Bar, Chart, draw
+from bench.rows.loader import in_process, measure
 from ingest.errors import UserError
 from ingest.shards.manifest import load
 from ingest.shards.reader import ShardSet
@@ -168,7 +171,7 @@ def test_the_sentence_names_what_bounds_us() -> None:
 
 
 def test_stages_add_up_to_the_cpu_time(tmp_path: Path) -> None:
-    from bench import process
+    from bench.measuring import process
 
     # large enough for decode and warp to be seen at work
     folder = write_shards(tmp_path / "data", {"train": [smooth_scene(300, 400, i) for i in range(4)]})
@@ -262,7 +265,7 @@ def test_a_row_that_fails_does_not_cost_the_others(folder: Path, monkeypatch: py
 
 
 def test_a_row_gets_no_more_cores_than_threads() -> None:
-    code = "import os; from bench.measure import _keep_to; _keep_to(1); print(len(os.sched_getaffinity(0)))"
+    code = "import os; from bench.rows.loader import _keep_to; _keep_to(1); print(len(os.sched_getaffinity(0)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "1\n"
 
 

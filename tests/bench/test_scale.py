@@ -9,7 +9,8 @@ import numpy as np
 from click.testing import CliRunner
 from PIL import Image
 
-from bench import records, scale
+from bench import scale
+from bench.data import records
 from ingest.shards.reader import ShardSet
 
 

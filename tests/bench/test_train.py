@@ -10,13 +10,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from bench import fresh
-from bench import steps as bench_steps
 from bench import train as bench_train
-from bench.clock import Clock
-from bench.fresh import RowFailed
-from bench.naive import scores
-from bench.steps import measure
+from bench.measuring import fresh
+from bench.measuring.clock import Clock
+from bench.measuring.fresh import RowFailed
+from bench.rows import train as train_row
+from bench.rows.naive import scores
+from bench.rows.train import measure
 from bench.train import ROWS, best, command, in_process, render, sentence
 from ingest.errors import UserError
 from tests.shard_folder import smooth_scene, write_shards
@@ -24,7 +24,7 @@ from train import config
 from train.config import Recipe
 from train.distributed import Ranks
 from train.evaluate.metrics import ConfusionMatrix
-from train.loop import Run
+from train.run import Run
 
 CPU = Ranks(rank=0, count=1, local_rank=0, local_count=1, device=torch.device("cpu"))
 PARTS = ("data", "forward", "backward", "optimizer", "rest")
@@ -50,7 +50,7 @@ def recipe(folder: Path) -> Recipe:
 @pytest.mark.parametrize("row", ["cached", "ours"])
 def test_a_row_takes_the_trainers_steps(recipe: Recipe, row: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
-    whole = Run._one_step
+    whole = Run.one_step
 
     def watched(run: Run, batches: object, window: object) -> object:
         def looked_at():
@@ -60,9 +60,9 @@ def test_a_row_takes_the_trainers_steps(recipe: Recipe, row: str, monkeypatch: p
 
         return whole(run, looked_at(), window)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Run, "_one_step", watched)
+    monkeypatch.setattr(Run, "one_step", watched)
     facts = measure(row, recipe, 4, CPU)
-    assert len(seen) == 2 * (bench_steps.WARM_UP + 4)  # two batches a step
+    assert len(seen) == 2 * (train_row.WARM_UP + 4)  # two batches a step
     assert (row == "cached") == all(keys == seen[0] for keys in seen)
     assert facts["images_per_second"] == pytest.approx(4 * facts["steps_per_second"])
     split = sum(facts[f"{part}_seconds"] for part in PARTS)

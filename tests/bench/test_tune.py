@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench import loader as bench_loader
-from bench.setting import Setting
+from bench.data.setting import Setting
 from bench.tune import Measure, recipe_lines, thread_counts, tune
 from pipeline.augment import Augment
 from tests.shard_folder import smooth_scene, write_shards

@@ -15,7 +15,7 @@ import torch
 
 from tests.faults.ledger import Tally
 from tests.train import two_ranks
-from train import build, config
+from train import build, config, loop
 from train.distributed import Ranks
 
 VARIANTS: list[dict[str, Any]] = [
@@ -39,7 +39,7 @@ def digest(weights: dict[str, torch.Tensor]) -> str:
 
 def trained_digest(raw: dict[str, Any], folder: Path) -> str:
     run = build.run(config.parse(raw), Ranks(0, 1, 0, 1, torch.device("cpu")), folder)
-    run.train()
+    loop.train(run)
     return digest(run.net.state_dict())
 
 
@@ -63,7 +63,7 @@ def two(rank: int) -> torch.Tensor:
     raw = json.loads(Path(os.environ["SEGRAIL_TEST_RECIPE"]).read_text())
     folder = Path(os.environ["SEGRAIL_TEST_RECIPE"]).with_suffix("")
     run = build.run(config.parse(raw), Ranks(rank, 2, rank, 2, torch.device("cpu")), folder)
-    run.train()
+    loop.train(run)
     return torch.tensor(list(bytes.fromhex(digest(run.net.state_dict()))))
 
 

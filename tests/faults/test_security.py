@@ -21,7 +21,7 @@ from ingest.errors import UserError
 from ingest.sources.trees import Tree
 from tests.conftest import ROOT
 from tests.faults.ledger import Tally
-from tests.train.test_report import write_large
+from tests.train.report.test_report import write_large
 from train import config
 from train.checkpoints import checkpoint
 from train.report import build as report

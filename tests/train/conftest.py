@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.shard_folder import smooth_scene, write_shards
-from train import build, config
+from train import build, config, loop
 from train.distributed import joined
 
 
@@ -48,5 +48,5 @@ def trained(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
 
     with joined("cpu") as ranks:
-        build.run(config.parse(raw), ranks, folder).train()
+        loop.train(build.run(config.parse(raw), ranks, folder))
     return folder / "checkpoints" / "best.pt"

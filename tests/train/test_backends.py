@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ingest.errors import UserError
-from train import backends, build, config
+from train import backends, build, config, loop
 from train.distributed import Ranks
 
 GPU, CPU = torch.device("cuda"), torch.device("cpu")
@@ -81,6 +81,6 @@ def test_two_runs_on_a_gpu_give_the_same_weights(raw_recipe: dict, tmp_path: Pat
     found = []
     for name in ("a", "b"):
         run = build.run(config.parse(raw_recipe), Ranks(0, 1, 0, 1, GPU), tmp_path / name)
-        run.train()
+        loop.train(run)
         found.append(run.net.state_dict())
     assert all(torch.equal(found[0][key], found[1][key]) for key in found[0])

@@ -19,16 +19,16 @@ from click.testing import CliRunner
 import nets
 from ingest.errors import UserError
 from pipeline.batch import Batch
-from train import build, config
+from train import build, config, loop
 from train.__main__ import command
 from train.checkpoints import checkpoint, claim
 from train.checkpoints.monitor import Monitor
 from train.distributed import Ranks
 from train.log.tracking import Tracker
 from train.log.window import Window
-from train.loop import Run
 from train.optim import optimizers
 from train.optim.optimizers import OptimizerConfig
+from train.run import Run
 
 ONE = Ranks(0, 1, 0, 1, torch.device("cpu"))
 
@@ -68,7 +68,7 @@ def test_fp16_trains_through_overflows_and_its_scale_goes_on(raw_recipe: dict, t
     raw_recipe["loss"] = {"ce": 30}
     raw_recipe["train"] |= {"steps": 9, "amp": "fp16", "device": "auto", "log_every": 1}
     run = build.run(config.parse(raw_recipe), ONE, tmp_path / "run")
-    run.train()
+    loop.train(run)
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     norms = [line["gradient_norm"] for line in lines if line["kind"] == "train"]
     assert None in norms and norms[-1] is not None  # some overflowed, and were left out
@@ -82,11 +82,11 @@ def test_fp16_trains_through_overflows_and_its_scale_goes_on(raw_recipe: dict, t
 def test_a_run_goes_on_in_another_number_format(raw_recipe: dict, tmp_path: Path) -> None:
     """Preempted on a GPU with bfloat16, and queued again on one without."""
     raw_recipe["train"] |= {"steps": 2, "amp": "off", "device": "auto"}
-    build.run(config.parse(raw_recipe), ONE, tmp_path / "run").train()
+    loop.train(build.run(config.parse(raw_recipe), ONE, tmp_path / "run"))
     raw_recipe["train"] |= {"steps": 3, "amp": "fp16"}
-    assert build.run(config.parse(raw_recipe), ONE, tmp_path / "run", last(tmp_path / "run")).train().step == 3
+    assert loop.train(build.run(config.parse(raw_recipe), ONE, tmp_path / "run", last(tmp_path / "run"))).step == 3
     raw_recipe["train"] |= {"steps": 4, "amp": "off"}
-    assert build.run(config.parse(raw_recipe), ONE, tmp_path / "run", last(tmp_path / "run")).train().step == 4
+    assert loop.train(build.run(config.parse(raw_recipe), ONE, tmp_path / "run", last(tmp_path / "run"))).step == 4
 
 
 # --- synchronized batch norm ---
@@ -117,7 +117,7 @@ def test_broken_weights_replace_no_checkpoint(raw_recipe: dict, tmp_path: Path, 
     """The loss of a step is judged before its update: a finite one may break the weights."""
     raw_recipe["train"] |= {"save_every_steps": 1, "val_every_steps": 1 if every == "val" else 50}
     run = build.run(config.parse(raw_recipe), ONE, tmp_path / "run")
-    step = run._one_step
+    step = run.one_step
 
     def breaking(*arguments: Any) -> Any:
         found = step(*arguments)
@@ -125,9 +125,9 @@ def test_broken_weights_replace_no_checkpoint(raw_recipe: dict, tmp_path: Path, 
             next(run.net.parameters()).data[0] = float("inf")
         return found
 
-    run._one_step = breaking  # type: ignore[method-assign]
+    run.one_step = breaking  # type: ignore[method-assign]
     with pytest.raises(UserError, match=r"weights are not finite after step 3: .*last\.pt is from before; lower optim"):
-        run.train()
+        loop.train(run)
     for name in ("last", *(["best"] if every == "val" else [])):
         state = checkpoint.load(tmp_path / "run" / "checkpoints" / f"{name}.pt")
         assert state["step"] <= 2 and all(tensor.isfinite().all() for tensor in state["model"].values())
@@ -138,7 +138,7 @@ def test_a_gradient_that_is_none_stops_the_run(raw_recipe: dict, tmp_path: Path)
     parameter = next(run.net.parameters())
     parameter.register_hook(lambda grad: grad * float("nan") if run.step == 3 else grad)
     with pytest.raises(UserError, match=r"loss or its gradient is not finite at step 4 \(batch: train-"):
-        run.train()
+        loop.train(run)
     assert last(tmp_path / "run")["step"] == 3
 
 
@@ -154,7 +154,7 @@ def test_labels_outside_the_classes_are_named_on_a_gpu_too(raw_recipe: dict, tmp
 
     run.loss.forward = as_on_a_gpu  # type: ignore[method-assign]
     with pytest.raises(UserError, match=r"labels hold values outside the 5 classes, 7 pixels by step 1.*ingest verify"):
-        run.train()
+        loop.train(run)
 
 
 # --- a kill during a validation ---
@@ -163,7 +163,7 @@ def test_labels_outside_the_classes_are_named_on_a_gpu_too(raw_recipe: dict, tmp
 def test_a_kill_during_validation_loses_no_step(raw_recipe: dict, tmp_path: Path) -> None:
     raw_recipe["train"] |= {"steps": 7, "val_every_steps": 3, "save_every_steps": 0, "log_every": 1}
     whole = build.run(config.parse(raw_recipe), ONE, tmp_path / "whole")
-    whole.train()
+    loop.train(whole)
 
     cut = build.run(config.parse(raw_recipe), ONE, tmp_path / "cut")
     assert cut.validator is not None
@@ -176,12 +176,12 @@ def test_a_kill_during_validation_loses_no_step(raw_recipe: dict, tmp_path: Path
 
     cut.validator.tell = killed  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
-        cut.train()
+        loop.train(cut)
     state = last(tmp_path / "cut")
     assert state["step"] == 6 and state["unjudged"]
 
     rest = build.run(config.parse(raw_recipe), ONE, tmp_path / "cut", state)
-    rest.train()
+    loop.train(rest)
     assert all(torch.equal(a, b) for a, b in zip(weights(rest).values(), weights(whole).values(), strict=True))
     assert rest.monitor.state_dict() == whole.monitor.state_dict()
     files = [{path.name for path in (tmp_path / run / "checkpoints").iterdir()} for run in ("whole", "cut")]
@@ -211,7 +211,7 @@ def test_ctrl_c_in_a_validation_is_answered_at_once(
     raw_recipe["train"] |= {"steps": 7, "val_every_steps": 3}
     run = build.run(config.parse(raw_recipe), ONE, tmp_path / "run")
     _interrupt_in_validation(run, times=1)
-    summary = run.train()
+    summary = loop.train(run)
     assert (summary.step, summary.stopped_by) == (3, signal.SIGINT) and not last(tmp_path / "run")["unjudged"]
     told = [line for line in capfd.readouterr().err.splitlines() if line.startswith("SIGINT")]
     assert told == ["SIGINT: stopping after this validation, a while; step 3 is saved; once more to quit at once"]
@@ -222,7 +222,7 @@ def test_a_second_ctrl_c_quits_at_once(raw_recipe: dict, tmp_path: Path) -> None
     run = build.run(config.parse(raw_recipe), ONE, tmp_path / "run")
     _interrupt_in_validation(run, times=2)
     with pytest.raises(KeyboardInterrupt):
-        run.train()
+        loop.train(run)
     assert (last(tmp_path / "run")["step"], last(tmp_path / "run")["unjudged"]) == (3, True)
 
 
@@ -234,9 +234,9 @@ def test_a_checkpoint_written_again_holds_the_same_learning_rate(raw_recipe: dic
     assert run.validator is not None
     run.validator.tell = full  # type: ignore[method-assign]
     with pytest.raises(OSError):
-        run.train()
+        loop.train(run)
     before = last(tmp_path / "run")
-    build.run(config.parse(raw_recipe), ONE, tmp_path / "run", before).train()
+    loop.train(build.run(config.parse(raw_recipe), ONE, tmp_path / "run", before))
     again = checkpoint.load(tmp_path / "run" / "checkpoints" / "step-3.pt")
     assert before["step"] == again["step"] == 3
     assert before["optimizer"]["param_groups"] == again["optimizer"]["param_groups"]
@@ -254,7 +254,7 @@ def test_a_best_checkpoint_that_was_not_written_is_not_the_best(
     monkeypatch.setattr(Monitor, "value", lambda self, found: scores[run.step])
     save = checkpoint.save
     monkeypatch.setattr(checkpoint, "save", lambda path, state: (full if run.step == 2 else save)(path, state))
-    summary = run.train()
+    summary = loop.train(run)
     folder = tmp_path / "run" / "checkpoints"
     assert checkpoint.load(folder / "best.pt")["step"] == 3
     assert {path.stem for path in folder.iterdir()} == {"best", "best-3", "best-4", "last"}

@@ -14,15 +14,16 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ingest.errors import UserError
-from train import build, config, model
+from train import build, config, loop, model
 from train.checkpoints import checkpoint
 from train.distributed import Ranks, joined
 from train.evaluate.evaluation import evaluate
 from train.evaluate.metrics import ConfusionMatrix
+from train.log.summary import Summary
 from train.log.tracking import Tracker
 from train.log.window import Window
-from train.loop import Run, Summary
 from train.report import build as report
+from train.run import Run
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def ranks():
 
 def start(raw: dict[str, Any], ranks: Ranks, folder: Path, state: dict[str, Any] | None = None) -> tuple[Run, Summary]:
     run = build.run(config.parse(raw), ranks, folder, state)
-    return run, run.train()
+    return run, loop.train(run)
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:
@@ -71,7 +72,9 @@ def test_a_run_learns_and_leaves_its_folder(raw_recipe: dict, ranks: Ranks, tmp_
     assert (folder / "report.html").stat().st_size > 10_000 and (folder / "extremes" / "extremes.json").exists()
 
 
-def test_the_host_waits_for_the_device_at_log_steps_only(raw_recipe: dict, ranks: Ranks, tmp_path: Path) -> None:
+def test_the_host_waits_for_the_device_at_log_steps_only(
+    raw_recipe: dict, ranks: Ranks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Counts what on a GPU would be a wait: tensors that become Python numbers.
 
     One a batch is the CPU's own: the loss looks for labels outside the classes, which on a GPU turns it NaN instead.
@@ -91,10 +94,10 @@ def test_the_host_waits_for_the_device_at_log_steps_only(raw_recipe: dict, ranks
             return function(*args, **(kwargs or {}))
 
     logged = []
-    original = run._log
-    run._log = lambda *arguments: (logged.append(run.step), original(*arguments))  # type: ignore[method-assign]
+    original = loop.Loop.log
+    monkeypatch.setattr(loop.Loop, "log", lambda self: (logged.append(run.step), original(self)))
     with Watch():
-        run.train()
+        loop.train(run)
     assert logged == [4, 8, 9]
     # by the step at whose start or end they came: the label check of the step that follows, and the logging
     assert {step: count for step, count in waits.items() if step not in logged} == dict.fromkeys(
@@ -120,7 +123,7 @@ def test_the_training_miou_is_of_the_window(raw_recipe: dict, ranks: Ranks, tmp_
     run.loss.forward = seen  # type: ignore[method-assign]
     raw_recipe["train"]["save_every_steps"] = 0
     run.recipe.train.save_every_steps = 0
-    run.train()
+    loop.train(run)
     assert [line["miou"] for line in log(tmp_path / "run", "train")] == expected and len(expected) == 2
 
 
@@ -130,15 +133,15 @@ def test_resuming_is_bit_identical(raw_recipe: dict, ranks: Ranks, tmp_path: Pat
     raw_recipe["train"]["ema"] = 0.9
     whole, _ = start(raw_recipe, ranks, tmp_path / "whole")
     short = build.run(config.parse(raw_recipe), ranks, tmp_path / "cut")
-    original = short._one_step
+    original = short.one_step
 
     def stops(*arguments: Any) -> Any:
         if short.step == stop - 1:
             os.kill(os.getpid(), signal.SIGTERM)
         return original(*arguments)
 
-    short._one_step = stops  # type: ignore[method-assign]
-    ended = short.train()
+    short.one_step = stops  # type: ignore[method-assign]
+    ended = loop.train(short)
     assert (ended.step, ended.stopped_by) == (stop, signal.SIGTERM)
     state = checkpoint.load(tmp_path / "cut" / "checkpoints" / "last.pt")
     rest, summary = start(raw_recipe, ranks, tmp_path / "cut", state)
@@ -188,7 +191,7 @@ def test_accumulated_batches_make_the_step_of_one_large_one(raw_recipe: dict, ra
         for module in run.net.modules():
             if hasattr(module, "logits"):
                 module.training = True  # typed output, statistics and dropout as in eval
-        run.train()
+        loop.train(run)
         moves.append(torch.cat([p.detach().flatten() for p in run.net.parameters()]) - before)
     assert (moves[1] - moves[0]).norm() < 0.25 * moves[0].norm()
 
@@ -204,7 +207,7 @@ def test_nan_stops_with_step_keys_and_a_checkpoint_from_before(raw_recipe: dict,
 
     run.loss.forward = poisoned  # type: ignore[method-assign]
     with pytest.raises(UserError, match=r"not finite at step 5 .*batch: train-.*last\.pt is from before"):
-        run.train()
+        loop.train(run)
     state = checkpoint.load(tmp_path / "run" / "checkpoints" / "last.pt")
     assert state["step"] == 4
     assert all(tensor.isfinite().all() for tensor in state["model"].values())
@@ -253,7 +256,7 @@ def test_a_step_never_waits_for_a_gpu(raw_recipe: dict, tmp_path: Path, amp: str
             if step == 2:  # the first steps tune, compile and allocate
                 torch.cuda.set_sync_debug_mode("error")
             try:
-                losses, norm = run._one_step(batches, window)
+                losses, norm = run.one_step(batches, window)
                 window.add(losses, norm)
             finally:
                 torch.cuda.set_sync_debug_mode("default")

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from ingest.errors import UserError
-from train import build, config
+from train import build, config, loop
 from train.checkpoints import checkpoint
 from train.checkpoints.monitor import Monitor
 from train.distributed import Ranks
 from train.evaluate.evaluation import Evaluation
 from train.evaluate.metrics import scores
-from train.loop import Run
+from train.run import Run
 
 ONE = Ranks(0, 1, 0, 1, torch.device("cpu"))
 CLASSES = ["road", "car"]
@@ -119,29 +119,29 @@ def test_a_run_keeps_and_stops_as_told(raw_recipe: dict, tmp_path: Path, capsys:
     raw_recipe["train"] |= {"monitor": "loss", "patience": 3, "keep_best": 2, "log_every": 50}
     losses = {1: 0.9, 2: 0.5, 3: 0.6, 4: 0.4, 5: 0.45, 6: 0.7, 7: 0.8, 8: 0.1, 9: 0.1}
     kept = {"best": 4, "best-4": 4, "best-5": 5, "last": 7, "step-2": 2, "step-4": 4, "step-6": 6}
-    whole = scripted(build.run(config.parse(raw_recipe), ONE, tmp_path / "whole"), losses).train()
+    whole = loop.train(scripted(build.run(config.parse(raw_recipe), ONE, tmp_path / "whole"), losses))
     assert whole.early and whole.step == 7 and whole.stopped_by is None
     assert saved(tmp_path / "whole") == kept
     assert "stopped early at step 7: 3 validations without a better loss" in capsys.readouterr().out
 
     raw_recipe["train"]["steps"] = 5
-    scripted(build.run(config.parse(raw_recipe), ONE, tmp_path / "cut"), losses).train()
+    loop.train(scripted(build.run(config.parse(raw_recipe), ONE, tmp_path / "cut"), losses))
     raw_recipe["train"]["steps"] = 9
     state = checkpoint.load(tmp_path / "cut" / "checkpoints" / "last.pt")
-    rest = scripted(build.run(config.parse(raw_recipe), ONE, tmp_path / "cut", state), losses).train()
+    rest = loop.train(scripted(build.run(config.parse(raw_recipe), ONE, tmp_path / "cut", state), losses))
     assert rest.early and rest.step == 7
     assert saved(tmp_path / "cut") == kept
 
     # and once more: nothing is left to do, nothing is done
     state = checkpoint.load(tmp_path / "cut" / "checkpoints" / "last.pt")
     again = build.run(config.parse(raw_recipe), ONE, tmp_path / "cut", state)
-    assert again.done and again.train().step == 7
+    assert again.done and loop.train(again).step == 7
     assert saved(tmp_path / "cut") == kept
 
 
 def test_equal_files_share_their_disk_space(raw_recipe: dict, tmp_path: Path) -> None:
     raw_recipe["train"] |= {"steps": 2, "val_every_steps": 2, "keep_best": 2, "keep_every_steps": 2}
-    build.run(config.parse(raw_recipe), ONE, tmp_path / "run").train()
+    loop.train(build.run(config.parse(raw_recipe), ONE, tmp_path / "run"))
     files = list((tmp_path / "run" / "checkpoints").iterdir())
     assert {path.name for path in files} == {"best.pt", "best-2.pt", "last.pt", "step-2.pt"}
     assert len({path.stat().st_ino for path in files}) == 1

@@ -14,12 +14,12 @@ from click.testing import CliRunner
 
 from ingest.errors import UserError
 from tests.train import two_ranks
-from train import build, config
+from train import build, config, loop
 from train.__main__ import command
 from train.checkpoints import checkpoint, resume
 from train.distributed import Ranks
 from train.log.window import Window
-from train.loop import Run
+from train.run import Run
 
 ONE = Ranks(0, 1, 0, 1, torch.device("cpu"))
 
@@ -61,7 +61,7 @@ def test_what_does_not_fit_is_one_line(
 
 def test_settings_are_the_recipes_and_moments_the_checkpoints(raw_recipe: dict, tmp_path: Path) -> None:
     raw_recipe["train"] |= {"steps": 2, "val_every_steps": 99}
-    build.run(config.parse(raw_recipe), ONE, tmp_path / "run").train()
+    loop.train(build.run(config.parse(raw_recipe), ONE, tmp_path / "run"))
     state = checkpoint.load(tmp_path / "run" / "checkpoints" / "last.pt")
     raw_recipe["optimizer"] = {"lr": 0.5, "weight_decay": 0.25, "momentum": 0.5}
     run = build.run(config.parse(raw_recipe), ONE, tmp_path / "run", state)
@@ -98,14 +98,14 @@ def test_another_number_of_threads_is_told(raw_recipe: dict, tmp_path: Path) -> 
 def watched(run: Run) -> list[str]:
     """The keys of every batch of this rank, as it trains."""
     keys: list[str] = []
-    original = run._one_step
+    original = run.one_step
 
     def step(batches: Any, window: Window) -> Any:
         result = original(batches, window)
         keys.extend(window._bad._keys[-1])
         return result
 
-    run._one_step = step  # type: ignore[method-assign]
+    run.one_step = step  # type: ignore[method-assign]
     return keys
 
 
@@ -115,7 +115,7 @@ def _two(raw: dict[str, Any], folder: Path, resumed: bool, rank: int) -> dict[st
     # what torchrun would say, for the shares of the cores
     run = build.run(config.parse(raw), Ranks(rank, 2, rank, 2, torch.device("cpu")), run_folder, state)
     keys = watched(run)
-    summary = run.train()
+    summary = loop.train(run)
     average = {} if run.ema is None else run.ema.state_dict()["average"]
     return {
         "keys": keys,
@@ -140,7 +140,7 @@ def test_two_ranks_go_on_as_one_and_one_as_two(raw_recipe: dict, tmp_path: Path)
         config.parse(raw_recipe | {"data": raw_recipe["data"] | {"batch_size": 4}}), ONE, tmp_path / "alone"
     )
     expected = watched(alone)
-    alone.train()
+    loop.train(alone)
     assert alone.length.total == 9
 
     first = raw_recipe | {"train": raw_recipe["train"] | {"epochs": 1}}  # three steps, two ranks
@@ -158,7 +158,7 @@ def test_two_ranks_go_on_as_one_and_one_as_two(raw_recipe: dict, tmp_path: Path)
     )
     keys = watched(middle)
     assert (middle.step, middle.loader.batch_size, middle.length.total) == (3, 4, 6)
-    middle.train()
+    loop.train(middle)
 
     (tmp_path / "b").mkdir()
     three, four = two_ranks.run(partial(_two, raw_recipe, tmp_path, True), tmp_path / "b")

@@ -11,8 +11,8 @@ from pathlib import Path
 import click
 import numpy as np
 
-from bench import scenes
-from bench.setting import Setting
+from bench.data import scenes
+from bench.data.setting import Setting
 from ingest.shards import remote
 from ingest.shards.reader import ShardSet
 from pipeline.augment import Augment

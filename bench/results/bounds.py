@@ -21,7 +21,7 @@ _ADVICE = {
 def sentence(table: Mapping[str, Facts], threads: int, device: str) -> str:
     """Says which of read, decode, warp and hand-over bounds the row `ours`.
 
-    table: medians by row, as `bench.measure.measure` names them; needs `ours`, and uses `read` and `decode`.
+    table: medians by row, as `bench.rows.loader.measure` names them; needs `ours`, and uses `read` and `decode`.
     """
     if "ours" not in table:
         return ""

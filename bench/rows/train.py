@@ -1,7 +1,7 @@
-"""Measures training steps, one row in a process of its own: `python -m bench.steps < order.json`.
+"""Measures training steps, one row in a process of its own: `python -m bench.rows.train < order.json`.
 
-The rows `cached` and `ours` are the trainer's own step (`train.loop.Run`) with its net, loss, optimizer and clock; only
-where the batches come from differs. `bench.naive` is the third.
+The rows `cached` and `ours` are the trainer's own step (`train.run.Run`) with its net, loss, optimizer and clock; only
+where the batches come from differs. `bench.rows.naive` is the third.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from typing import Any
 
 import torch
 
-from bench import process
-from bench.clock import Clock
-from bench.fresh import Facts
+from bench.measuring import process
+from bench.measuring.clock import Clock
+from bench.measuring.fresh import Facts
 from pipeline.batch import Batch
 from train import backends, build, config
 from train.config import Recipe
 from train.distributed import Ranks, joined
 from train.log.window import Window
-from train.loop import Run
+from train.run import Run
 
 WARM_UP = 5  # steps: compiled, autotuned, the loader ahead
 # One step; told the clock, which it marks.
@@ -37,7 +37,7 @@ def measure(row: str, recipe: Recipe, steps: int, ranks: Ranks) -> Facts:
     """Takes `steps` steps after a warm-up.
 
     steps_per_second, images_per_second; wait_share of the time; seconds a step of data, forward, backward, optimizer
-    and rest (`bench.clock`); cpu_seconds_per_image and peak_mb of all its processes; gpu_mb where there is one.
+    and rest (`bench.measuring.clock`); cpu_seconds_per_image and peak_mb of all its processes; gpu_mb on a GPU.
     """
     run = build.run(_long_enough(recipe, WARM_UP + steps), ranks, Path("nowhere"))
     clock = Clock(ranks.device)
@@ -46,7 +46,7 @@ def measure(row: str, recipe: Recipe, steps: int, ranks: Ranks) -> Facts:
         # pytorch-segmentation has cuDNN's autotuner on
         stack.enter_context(backends.autotuned(row == "naive" or recipe.train.cudnn_benchmark, ranks.device))
         if row == "naive":
-            from bench import naive
+            from bench.rows import naive
 
             step = naive.steps(run, clock)
         else:
@@ -89,7 +89,7 @@ def _own_steps(run: Run, batches: Iterator[Batch], clock: Clock) -> Step:
     waited = clock.waiting(batches)
 
     def step() -> None:
-        losses, norm = run._one_step(waited, window)
+        losses, norm = run.one_step(waited, window)
         run.step += 1
         window.add(losses, norm, may_overflow=run.scaler.is_enabled())
         if run.step % run.recipe.train.log_every == 0:

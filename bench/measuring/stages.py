@@ -11,7 +11,7 @@ import threading
 from collections import Counter
 from types import FrameType
 
-from bench import process
+from bench.measuring import process
 from ingest.shards import reader
 from pipeline import decode
 from pipeline.cpu import warp

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.fresh import Facts
-from bench.records import SPLIT
+from bench.data.records import SPLIT
+from bench.measuring.fresh import Facts
 from ingest.shards.reader import ShardSet
 from pipeline import plan
 from pipeline.config import Stream

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional as F
 
-from bench.clock import Clock
+from bench.data.setting import Setting
 from bench.loaders import stepwise
-from bench.setting import Setting
+from bench.measuring.clock import Clock
 from ingest.shards.manifest import IGNORE
-from train.loop import Run
+from train.run import Run
 
 
 def steps(run: Run, clock: Clock) -> Callable[[], None]:

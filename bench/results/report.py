@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bench.fresh import Facts
+from bench.data.setting import Setting
 from bench.loaders import ROWS
-from bench.plots import Bar, Chart
-from bench.setting import Setting
+from bench.measuring.fresh import Facts
+from bench.results.plots import Bar, Chart
 
-# Ratios of a row's speed to another's, for `bench.fresh.summarize`.
+# Ratios of a row's speed to another's, for `bench.measuring.fresh.summarize`.
 RATIOS = {"share_of_limit": "decode", "times_opencv": "opencv"}
 _NO_CROP = ("read", "decode")  # rows that make no crops
 

@@ -1,5 +1,5 @@
 """A walk over everything that pytorch-segmentation knows: each key changes the recipe or is named, as is what it does
-whatever the config says. What it knows stands in tests/train/original.py.
+whatever the config says. What it knows stands in tests/train/convert/original.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import nets
 from ingest.__main__ import main as ingest_command
 from ingest.scenes import command as draw
 from ingest.shards import manifest
-from tests.train import original
+from tests.train.convert import original
 from train import config
 from train.convert.data import STATISTICS
 from train.convert.draft import Draft

@@ -1,4 +1,4 @@
-"""Measures one row in a process of its own: `python -m bench.measure < order.json` prints one line of JSON.
+"""Measures one row in a process of its own: `python -m bench.rows.loader < order.json` prints one line of JSON.
 
 A process each, because forking loader workers after DALI's threads have started can deadlock, and so that memory and
 CPU time are the row's own.
@@ -16,9 +16,10 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from bench import fresh, loaders, process
-from bench.fresh import Facts
-from bench.setting import Setting
+from bench import loaders
+from bench.data.setting import Setting
+from bench.measuring import fresh, process
+from bench.measuring.fresh import Facts
 
 WARM_UP = 1.0  # seconds: workers started, caches warm
 STAGES_OF = "ours"  # the row whose CPU time is split into stages
@@ -55,7 +56,7 @@ def measure(name: str, setting: Setting, seconds: float) -> Facts:
 
 def in_process(name: str, setting: Setting, seconds: float) -> Facts:
     """`measure` in a fresh process. RowFailed with its last words when it dies."""
-    return fresh.run("bench.measure", {"row": name, "seconds": seconds, "setting": asdict(setting)})
+    return fresh.run("bench.rows.loader", {"row": name, "seconds": seconds, "setting": asdict(setting)})
 
 
 def _keep_to(cores: int) -> None:
@@ -75,7 +76,7 @@ def _run(batches: Iterator[int], seconds: float, rounds_of: int, setting: Settin
 
 
 def _stages(batches: Iterator[int], seconds: float, setting: Setting) -> Facts:
-    from bench.stages import Stages
+    from bench.measuring.stages import Stages
 
     with Stages() as stages:
         images, _ = _run(batches, seconds, 1, setting)

@@ -1,0 +1,1 @@
+"""What a bench shows: medians, tables, charts, and the bound in a sentence."""
