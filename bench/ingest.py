@@ -22,6 +22,7 @@ import click
 from PIL import Image
 from tqdm.auto import tqdm
 
+from bench.results.table import aligned
 from ingest import writer
 from ingest.datasets import ade20k, cityscapes, cocostuff, folder, voc
 from ingest.errors import UserError, nearest, run
@@ -103,13 +104,17 @@ def _touch(pairs: Sequence[Pair], path: Path) -> None:
 
 def render(rows: Sequence[Row]) -> str:
     """The table for a terminal."""
-    lines = ["workers  images/s    MB/s  floor images/s  of the floor"]
-    for row in rows:
-        lines.append(
-            f"{row.workers:7d}  {row.images_per_second:8.1f}  {row.megabytes_per_second:6.1f}  "
-            f"{row.floor_images_per_second:14.1f}  {row.share:12.2f}"
-        )
-    return "\n".join(lines)
+    cells = [
+        [
+            f"{row.workers}",
+            f"{row.images_per_second:.1f}",
+            f"{row.megabytes_per_second:.1f}",
+            f"{row.floor_images_per_second:.1f}",
+            f"{row.share:.2f}",
+        ]
+        for row in rows
+    ]
+    return aligned(["workers", "images/s", "MB/s", "floor images/s", "of the floor"], cells, left=0)
 
 
 @dataclass(frozen=True)

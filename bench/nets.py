@@ -22,12 +22,13 @@ from tqdm.auto import tqdm
 
 import nets
 from bench.peers import Contender, contenders
+from bench.results.table import aligned, ratio
 from ingest.errors import UserError, nearest, run
 from ingest.shards import atomic
 from nets.measure import measure
-from pipeline import versions
 from pipeline.options import bundled
 from train import backends
+from train.log import provenance
 
 CLASSES = 21
 # eager: float32, NCHW. The other two: channels-last, and on a GPU bfloat16 autocast
@@ -145,26 +146,31 @@ def in_process(contender: Contender, mode: str, setting: Setting) -> Row:
 def table(rows: list[Row]) -> str:
     """For reading: forward and training rates, and each row's speed-up over eager; GMAC/s compares unlike designs."""
     eager = {(r.net, r.library, r.note): r for r in rows if r.mode == "eager"}
-    lines = [
-        f"{'net':<14}{'library':<12}{'encoder':<37}{'mode':<14}{'params M':>9}{'GMACs':>8}"
-        f"{'fwd im/s':>10}{'GMAC/s':>8}{'train im/s':>11}{'x eager':>8}{'peak MB':>9}"
-    ]
+    heads = ["net", "library", "encoder", "mode", "params M", "GMACs", "fwd im/s", "GMAC/s", "train im/s", "x eager"]
+    cells = []
     for r in rows:
         base = eager.get((r.net, r.library, r.note))
-        gain = f"{r.train / base.train:.2f}" if base else "-"
-        lines.append(
-            f"{r.net:<14}{r.library:<12}{r.note:<37}{r.mode:<14}{r.parameters_m:>9.2f}{r.gmacs:>8.2f}"
-            f"{r.forward:>10.2f}{r.forward * r.gmacs:>8.0f}{r.train:>11.2f}{gain:>8}{r.peak_mb:>9.0f}"
+        cells.append(
+            [
+                *(r.net, r.library, r.note, r.mode),
+                f"{r.parameters_m:.2f}",
+                f"{r.gmacs:.2f}",
+                f"{r.forward:.2f}",
+                f"{r.forward * r.gmacs:.0f}",
+                f"{r.train:.2f}",
+                ratio(r.train / base.train if base else None),
+                f"{r.peak_mb:.0f}",
+            ]
         )
-    return "\n".join(lines)
+    return aligned([*heads, "peak MB"], cells, left=4)
 
 
-def provenance(setting: Setting) -> dict[str, object]:
+def described(setting: Setting) -> dict[str, object]:
+    """The setting, and the device's name."""
     device = (
         torch.cuda.get_device_name() if setting.device == "cuda" else f"{platform.machine()}, {os.cpu_count()} cores"
     )
-    libraries = {"torch": torch.__version__, **versions.gpu()}
-    return {**libraries, "device_name": device, "classes": CLASSES, **asdict(setting)}
+    return {"device_name": device, "classes": CLASSES, **asdict(setting)}
 
 
 @dataclass(frozen=True)
@@ -212,9 +218,11 @@ def main(options: Options) -> None:
         bar.set_description(f"{contender.net} {contender.library} {mode}")
         rows.append(in_process(contender, mode, setting))
         if out is not None:  # after each row: an interrupted run keeps what it has measured
-            atomic.write_json(out, {"setting": provenance(setting), "rows": [asdict(row) for row in rows]})
+            found = {"setting": described(setting), "versions": provenance.versions()}
+            atomic.write_json(out, found | {"rows": [asdict(row) for row in rows]})
     click.echo(table(rows))
-    click.echo("\n" + ", ".join(f"{key} {value}" for key, value in provenance(setting).items()))
+    facts = {"torch": provenance.versions()["torch"], **described(setting)}
+    click.echo("\n" + ", ".join(f"{key} {value}" for key, value in facts.items()))
 
 
 if __name__ == "__main__":

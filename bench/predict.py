@@ -22,9 +22,13 @@ from PIL import Image
 from torch import Tensor
 
 import nets
+from bench.results.table import aligned, ratio
 from ingest.errors import UserError, run
 from ingest.shards import atomic
+from ingest.shards.manifest import IGNORE
 from train import backends, model
+from train.checkpoints.state import DatasetFacts
+from train.log import provenance
 from train.predict import run as predicting
 from train.predict.inputs import find
 from train.predict.options import Size
@@ -122,12 +126,10 @@ def one_by_one(net: torch.nn.Module, images: Tensor, how: Inference) -> Tensor:
 
 def table(rows: list[Row]) -> str:
     """For the terminal. The ratio is to the row that each stands beside: the net alone, or windows one by one."""
-    width = max(len(row.name) for row in rows)
-    lines = [f"{'':<{width}}  images/s     MP/s   ratio"]
-    for row in rows:
-        ratio = f"{row.ratio:6.2f}" if row.ratio is not None else f"{'':>6}"
-        lines.append(f"{row.name:<{width}}  {row.images_per_second:8.2f}  {row.megapixels_per_second:7.2f}  {ratio}")
-    return "\n".join(lines)
+    cells = [
+        [row.name, f"{row.images_per_second:.2f}", f"{row.megapixels_per_second:.2f}", ratio(row.ratio)] for row in rows
+    ]
+    return aligned(["", "images/s", "MP/s", "ratio"], cells)
 
 
 def _rows(ways: dict[str, Callable[[], None]], setting: Setting, images: int, size: tuple[int, int]) -> list[Row]:
@@ -155,10 +157,19 @@ def _net_alone(labeler: Labeler, images: Tensor, count: int, device: torch.devic
 
 
 def _predict(labeler: Labeler, folder: Path, opacity: float, count: int) -> None:
-    facts = {"channels": 3, "name": "bench", "classes": [f"class {c}" for c in range(CLASSES)]}
-    palette = [[9 * c, 255 - 9 * c, 5 * c] for c in range(CLASSES)]
+    facts = DatasetFacts(
+        name="bench",
+        classes=[f"class {c}" for c in range(CLASSES)],
+        palette=[[9 * c, 255 - 9 * c, 5 * c] for c in range(CLASSES)],
+        mean=[0.5, 0.5, 0.5],
+        std=[0.25, 0.25, 0.25],
+        channels=3,
+        ignore=IGNORE,
+        pixels=None,
+        raw_ids=None,
+    )
     with tempfile.TemporaryDirectory(prefix="segrail-bench-") as out:
-        output = Output.of({**facts, "palette": palette}, Path(out), opacity, (False, None, "train"))
+        output = Output.of(facts, Path(out), opacity, (False, None, "train"))
         done = predicting.run(find([str(folder)], None), labeler, Reader.of(facts), output, auto=False, quiet=True)
     assert done.written == count and not done.failed
 
@@ -218,7 +229,7 @@ def main(
         found = {
             "setting": asdict(setting),
             "device": name,
-            "torch": torch.__version__,
+            "versions": provenance.versions(),
             "rows": list(map(asdict, rows)),
         }
         json_path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from pathlib import Path
 import click
 
 from bench.data import records
-from bench.measuring.fresh import Facts, rounds, run
+from bench.measuring.fresh import Facts, medians, rounds, run
 from bench.results.plots import Bar, Chart, draw
+from bench.results.table import aligned
 from ingest import errors
 from ingest.shards import atomic, manifest
 from pipeline.options import bundled
@@ -52,9 +52,7 @@ def measure(options: Options) -> dict[int, Facts]:
             row = f"{samples:,}"
             found = rounds([row], partial(_row, str(folder)), options.repeats, "bench.scale")
             index = (folder / manifest.index_name(records.SPLIT)).stat().st_size / 1e6
-        table[samples] = {"shards": shards, "index_mb": index} | {
-            key: statistics.median(one[key] for one in found[row]) for key in _COLUMNS
-        }
+        table[samples] = {"shards": shards, "index_mb": index} | medians(found[row])
     return table
 
 
@@ -64,13 +62,16 @@ def _row(folder: str, row: str) -> Facts:
 
 def render(table: Mapping[int, Facts]) -> str:
     """The table for a terminal."""
-    lines = [
-        f"{'samples':>12}  {'shards':>6}  {'index MB':>8}  " + "  ".join(f"{h:>10}" for h, _, _ in _COLUMNS.values())
+    rows = [
+        [
+            f"{samples:,}",
+            f"{facts['shards']:.0f}",
+            f"{facts['index_mb']:.1f}",
+            *(f"{facts[key]:.{digits}f}" for key, (_, _, digits) in _COLUMNS.items()),
+        ]
+        for samples, facts in table.items()
     ]
-    for samples, facts in table.items():
-        cells = [f"{facts[key]:10.{digits}f}" for key, (_, _, digits) in _COLUMNS.items()]
-        lines.append(f"{samples:12,}  {facts['shards']:6.0f}  {facts['index_mb']:8.1f}  " + "  ".join(cells))
-    return "\n".join(lines)
+    return aligned(["samples", "shards", "index MB", *(head for head, _, _ in _COLUMNS.values())], rows, left=0)
 
 
 def charts(table: Mapping[int, Facts]) -> Sequence[Chart]:

@@ -13,6 +13,7 @@ import click
 
 from bench.measuring import fresh
 from bench.measuring.fresh import Facts
+from bench.results.table import aligned, ratio
 from ingest.errors import UserError, nearest, run
 from train import config
 from train.config import Recipe
@@ -40,28 +41,28 @@ def in_process(row: str, recipe: Recipe, steps: int) -> Facts:
 
 def render(table: Mapping[str, Facts]) -> str:
     """Two tables for a terminal: speeds, and where a step's milliseconds go."""
-    width = max(len(ROWS[row]) for row in table)
     gpu = any("gpu_mb" in facts for facts in table.values())
-    head = f"{'':<{width}}  steps/s  images/s  spread  of cached  x naive   wait  CPU ms/image  peak MB"
-    lines = [head + ("  GPU MB" if gpu else "")]
-    for row, facts in table.items():
-        speed = facts["images_per_second"]
-        cells = [
-            f"{ROWS[row]:<{width}}",
-            f"{facts['steps_per_second']:7.2f}",
-            f"{speed:8.1f}",
-            f"{facts['spread'] / speed:6.0%}",
-            _ratio(facts.get("share_of_cached"), 9),
-            _ratio(facts.get("times_naive"), 7),
-            f"{facts['wait_share']:5.1%}",
-            f"{1000 * facts['cpu_seconds_per_image']:12.1f}",
-            f"{facts['peak_mb']:7.0f}",
+    heads = ["", "steps/s", "images/s", "spread", "of cached", "x naive", "wait", "CPU ms/image", "peak MB"]
+    speeds = [
+        [
+            ROWS[row],
+            f"{facts['steps_per_second']:.2f}",
+            f"{facts['images_per_second']:.1f}",
+            f"{facts['spread'] / facts['images_per_second']:.0%}",
+            ratio(facts.get("share_of_cached")),
+            ratio(facts.get("times_naive")),
+            f"{facts['wait_share']:.1%}",
+            f"{1000 * facts['cpu_seconds_per_image']:.1f}",
+            f"{facts['peak_mb']:.0f}",
+            *([f"{facts.get('gpu_mb', 0):.0f}"] if gpu else []),
         ]
-        lines.append("  ".join(cells) + (f"  {facts.get('gpu_mb', 0):6.0f}" if gpu else ""))
-    lines += ["", f"{'ms a step':<{width}}" + "".join(f"{part:>11}" for part in _PARTS)]
-    for row, facts in table.items():
-        lines.append(f"{ROWS[row]:<{width}}" + "".join(f"{1000 * facts[f'{part}_seconds']:11.1f}" for part in _PARTS))
-    return "\n".join(lines)
+        for row, facts in table.items()
+    ]
+    parts = [
+        [ROWS[row], *(f"{1000 * facts[f'{part}_seconds']:.1f}" for part in _PARTS)] for row, facts in table.items()
+    ]
+    whole = aligned([*heads, "GPU MB"] if gpu else heads, speeds)
+    return f"{whole}\n\n{aligned(['ms a step', *_PARTS], parts)}"
 
 
 def best(found: Mapping[str, Sequence[Facts]]) -> str:
@@ -197,10 +198,6 @@ def _check_data(recipe: Recipe) -> None:
 def _met(yes: bool, noisy: bool) -> str:
     """No verdict where the repeats lie too far apart for one."""
     return "" if noisy else ": met" if yes else ": missed"
-
-
-def _ratio(value: float | None, width: int) -> str:
-    return f"{'-':>{width}}" if value is None else f"{value:{width}.2f}"
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from pipeline.cpu import batches as cpu
 from pipeline.damage import Damage
 from pipeline.feeding import Feeding
 from pipeline.gpu import handover
+from pipeline.position import LoaderState
 from pipeline.request import Request, mean_color
 
 
@@ -74,11 +75,11 @@ class TrainLoader:
             facts.append([[part.samples, part.weight] for part in self.shards.parts])
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> LoaderState:
         """Where the stream stands: plain numbers and a fingerprint."""
         return {"epoch": self.epoch, "position": self.position, "fingerprint": self.fingerprint()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: LoaderState) -> None:
         """Goes on from `state`, also with another world size. UserError when it is another stream's."""
         if state["fingerprint"] != self.fingerprint():
             raise UserError(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from nvidia.dali import Pipeline, fn, types
+from nvidia.dali import fn, types
 
 from bench.data.setting import Setting
+from bench.loaders import executor
 from ingest.shards.reader import ShardSet
 from pipeline.augment import Augment
 
@@ -20,14 +21,7 @@ def dali(setting: Setting) -> Iterator[int]:
     shards = ShardSet(setting.folder, setting.split)
     names = [shard.name for shard in shards.manifest.split(setting.split).shards]
     fill = [255 * value for value in shards.manifest.mean]
-    pipe = Pipeline(
-        batch_size=setting.batch,
-        num_threads=setting.threads,
-        device_id=0 if setting.device == "gpu" else None,
-        prefetch_queue_depth=setting.prefetch,
-        exec_dynamic=True,
-        seed=0,
-    )
+    pipe = executor.pipeline(setting)
     with pipe:
         encoded: Any = fn.readers.webdataset(
             paths=[str(shards.folder / f"{name}.tar") for name in names],

@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from nvidia.dali import Pipeline, fn, types
+from nvidia.dali import fn, types
 
 from bench.data.setting import Setting
+from bench.loaders import executor
 from ingest.shards.reader import ShardSet
 from pipeline import plan
 
@@ -46,13 +47,7 @@ def decode(setting: Setting) -> Iterator[int]:
         kept.append(([shards.image(sample) for sample in samples], [shards.label(sample) for sample in samples]))
         return kept[-1]
 
-    pipe = Pipeline(
-        batch_size=setting.batch,
-        num_threads=setting.threads,
-        device_id=0 if setting.device == "gpu" else None,
-        prefetch_queue_depth=setting.prefetch,
-        exec_dynamic=True,
-    )
+    pipe = executor.pipeline(setting)
     device = "mixed" if setting.device == "gpu" else "cpu"
     with pipe:
         images, labels = fn.external_source(

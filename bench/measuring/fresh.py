@@ -25,6 +25,11 @@ class RowFailed(RuntimeError):
     """A row's process died; the message is its last words."""
 
 
+def medians(repeats: Sequence[Facts]) -> Facts:
+    """Of each fact over the repeats of a row, at least one."""
+    return {key: statistics.median(repeat[key] for repeat in repeats) for key in repeats[0]}
+
+
 def summarize(found: Mapping[str, Sequence[Facts]], ratios: Mapping[str, str]) -> dict[str, Facts]:
     """Medians over the repeats of each row; of images_per_second also low, high and spread (high - low).
 
@@ -34,7 +39,7 @@ def summarize(found: Mapping[str, Sequence[Facts]], ratios: Mapping[str, str]) -
     table: dict[str, Facts] = {}
     for row, repeats in found.items():
         speeds = [repeat["images_per_second"] for repeat in repeats]
-        table[row] = {key: statistics.median(repeat[key] for repeat in repeats) for key in repeats[0]}
+        table[row] = medians(repeats)
         table[row] |= {"low": min(speeds), "high": max(speeds), "spread": max(speeds) - min(speeds)}
     for facts in table.values():
         for ratio, row in ratios.items():

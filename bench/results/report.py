@@ -8,6 +8,7 @@ from bench.data.setting import Setting
 from bench.loaders import ROWS
 from bench.measuring.fresh import Facts
 from bench.results.plots import Bar, Chart
+from bench.results.table import aligned, ratio
 
 # Ratios of a row's speed to another's, for `bench.measuring.fresh.summarize`.
 RATIOS = {"share_of_limit": "decode", "times_opencv": "opencv"}
@@ -17,24 +18,23 @@ _NO_CROP = ("read", "decode")  # rows that make no crops
 def render(table: Mapping[str, Facts], setting: Setting) -> str:
     """The table for a terminal."""
     megapixels = setting.augment.crop[0] * setting.augment.crop[1] / 1e6
-    width = max(len(ROWS[row].title) for row in table)
     gpu = any("gpu_mb" in facts for facts in table.values())
-    head = f"{'':<{width}}  images/s  spread     MP/s  of limit  x opencv  CPU ms/image  peak MB"
-    lines = [head + ("  GPU MB" if gpu else "")]
-    for row, facts in table.items():
-        speed = facts["images_per_second"]
-        cells = [
-            f"{ROWS[row].title:<{width}}",
-            f"{speed:8.1f}",
-            f"{facts['spread'] / speed:6.0%}",
-            f"{'-':>7}" if row in _NO_CROP else f"{speed * megapixels:7.1f}",
-            _ratio(facts.get("share_of_limit")),
-            _ratio(facts.get("times_opencv")),
-            f"{1000 * facts['cpu_seconds_per_image']:12.2f}",
-            f"{facts['peak_mb']:7.0f}",
+    heads = ["", "images/s", "spread", "MP/s", "of limit", "x opencv", "CPU ms/image", "peak MB"]
+    rows = [
+        [
+            ROWS[row].title,
+            f"{facts['images_per_second']:.1f}",
+            f"{facts['spread'] / facts['images_per_second']:.0%}",
+            "-" if row in _NO_CROP else f"{facts['images_per_second'] * megapixels:.1f}",
+            ratio(facts.get("share_of_limit")),
+            ratio(facts.get("times_opencv")),
+            f"{1000 * facts['cpu_seconds_per_image']:.2f}",
+            f"{facts['peak_mb']:.0f}",
+            *([f"{facts.get('gpu_mb', 0):.0f}"] if gpu else []),
         ]
-        lines.append("  ".join(cells) + (f"  {facts.get('gpu_mb', 0):6.0f}" if gpu else ""))
-    return "\n".join(lines)
+        for row, facts in table.items()
+    ]
+    return aligned([*heads, "GPU MB"] if gpu else heads, rows)
 
 
 def costs(table: Mapping[str, Facts]) -> str:
@@ -67,7 +67,3 @@ def chart(title: str, table: Mapping[str, Facts]) -> Chart:
     ]
     note = "; x: times the torch DataLoader + OpenCV" if "opencv" in table else ""
     return Chart(title, f"images/s, median and range of the repeats{note}", bars)
-
-
-def _ratio(value: float | None) -> str:
-    return f"{'-':>8}" if value is None else f"{value:8.2f}"

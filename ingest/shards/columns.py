@@ -57,6 +57,11 @@ class Columns:
     def __len__(self) -> int:
         return len(self.key_end)
 
+    def key(self, sample: int) -> str:
+        """Of a sample, 0 to N - 1."""
+        begin = self.key_end[sample - 1] if sample else 0
+        return self.key_text[begin : self.key_end[sample]].tobytes().decode()
+
 
 NAMES = tuple(one.name for one in dataclasses.fields(Columns))
 # What each column's entries are: dtype and the shape of one.

@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from ingest.errors import UserError, brief
 from ingest.shards import folders
 from ingest.shards.areas import Areas
 from ingest.shards.folders import Folder, Part
+from ingest.shards.lazy_keys import LazyKeys
 from ingest.shards.manifest import Manifest, Split
 from ingest.shards.reader import Bytes, ShardSet
 
@@ -49,7 +49,8 @@ class JoinedShards(ShardSet):
         self.manifest = _manifest(opened, self.parts)
         self.counts = [count for one in opened for count in one.counts]
         self._ends = np.cumsum([len(one) for one in opened])
-        self.keys = _JoinedKeys(opened, _prefixes(places), self._ends)
+        self._prefixes = _prefixes(places)
+        self.keys = LazyKeys(int(self._ends[-1]), self._key)
         self.sizes_hw = np.concatenate([one.sizes_hw for one in opened])
         self.image_formats = frozenset(itertools.chain(*(one.image_formats for one in opened)))
         self.raw = all(one.raw for one in opened)
@@ -120,27 +121,10 @@ class JoinedShards(ShardSet):
         one = self._opened[number]
         return one, int(sample) - int(self._ends[number]) + len(one)
 
-
-class _JoinedKeys(Sequence[str]):
-    def __init__(self, opened: Sequence[ShardSet], prefixes: list[str], ends: NDArray[np.int64]) -> None:
-        self._parts, self._prefixes, self._ends = [one.keys for one in opened], prefixes, ends
-
-    def __len__(self) -> int:
-        return int(self._ends[-1])
-
-    @overload
-    def __getitem__(self, sample: int) -> str: ...
-    @overload
-    def __getitem__(self, sample: slice) -> list[str]: ...
-    def __getitem__(self, sample: int | slice) -> str | list[str]:
-        if isinstance(sample, slice):
-            return [self[i] for i in range(*sample.indices(len(self)))]
-        if not -len(self) <= sample < len(self):
-            raise IndexError(f"sample {sample} of {len(self)}")
-        sample = int(sample) % len(self)
+    def _key(self, sample: int) -> str:
         number = int(np.searchsorted(self._ends, sample, side="right"))
-        keys = self._parts[number]
-        return f"{self._prefixes[number]}/{keys[sample - int(self._ends[number]) + len(keys)]}"
+        one, own = self._at(sample)
+        return f"{self._prefixes[number]}/{one.keys[own]}"
 
 
 def _prefixes(places: Sequence[Folder]) -> list[str]:

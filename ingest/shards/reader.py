@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import overload
 
 import deflate
 import numpy as np
@@ -18,6 +17,7 @@ from ingest.shards.columns import FORMS, NAMES, Columns, IndexReader
 from ingest.shards.folders import Part
 from ingest.shards.handles import HEADER, Handles, check_size
 from ingest.shards.idx import Member
+from ingest.shards.lazy_keys import LazyKeys
 from ingest.shards.manifest import IGNORE, Sample, Shard
 
 Bytes = NDArray[np.uint8]
@@ -63,7 +63,7 @@ class ShardSet:
                 f"it anew with `python -m ingest reindex {self.folder}`"
             )
         self.parts = [Part(self.folder, facts.samples, shown=str(folder))]
-        self.keys: Sequence[str] = _Keys(self._columns)
+        self.keys: Sequence[str] = LazyKeys(len(self._columns), self._columns.key)
         # int64 [N, 2]: heights and widths of the images, pixels
         self.sizes_hw: NDArray[np.int64] = self._columns.size_hw
         # How the split's images are stored: jpg | png | npy
@@ -199,35 +199,6 @@ class ShardSet:
     def _shape(self, sample: int) -> tuple[int, int, int]:
         height, width = self.sizes_hw[sample].tolist()
         return height, width, self.manifest.channels
-
-
-class _Keys(Sequence[str]):
-    """The samples' keys, each made when it is asked for: ten million strings would take a gigabyte."""
-
-    def __init__(self, found: Columns) -> None:
-        self._ends, self._text = found.key_end, found.key_text
-
-    def __len__(self) -> int:
-        return len(self._ends)
-
-    @overload
-    def __getitem__(self, sample: int) -> str: ...
-    @overload
-    def __getitem__(self, sample: slice) -> list[str]: ...
-    def __getitem__(self, sample: int | slice) -> str | list[str]:
-        if isinstance(sample, slice):
-            return [self[i] for i in range(*sample.indices(len(self)))]
-        if not -len(self) <= sample < len(self):
-            raise IndexError(f"sample {sample} of {len(self)}")
-        sample = sample % len(self)
-        begin = self._ends[sample - 1] if sample else 0
-        return self._text[begin : self._ends[sample]].tobytes().decode()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and list(self) == list(other)
-
-    def __hash__(self) -> int:
-        raise TypeError("keys are compared by content, as lists are: they have no hash")
 
 
 def _size(path: Path) -> int:

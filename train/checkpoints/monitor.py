@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ingest.errors import UserError, nearest
+from train.checkpoints.state import MonitorState
 from train.evaluate.evaluation import Evaluation
 
 SCORES = ("miou", "pixel_accuracy", "loss")
@@ -109,12 +109,12 @@ class Monitor:
         """Whether the next validation could be the one that exhausts the patience."""
         return 0 < self.patience <= self.since + 1
 
-    def state_dict(self) -> dict[str, Any]:
-        """Plain values, for the checkpoint."""
+    def state_dict(self) -> MonitorState:
+        """For the checkpoint."""
         best = None if self.best is None else [self.best.value, self.best.step, self.best.miou]
         return {"name": self.name, "best": best, "since": self.since, "kept": [list(entry) for entry in self.kept]}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> bool:
+    def load_state_dict(self, state: MonitorState) -> bool:
         """Goes on from `state`. Of another score's values nothing can be taken over: False, and it starts anew."""
         if state["name"] != self.name:
             return False

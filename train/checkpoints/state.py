@@ -7,6 +7,7 @@ from typing import Any, TypedDict
 import torch
 
 from ingest.shards.manifest import Manifest
+from pipeline.position import LoaderState
 
 Tensors = dict[str, torch.Tensor]
 
@@ -39,6 +40,19 @@ class Averages(TypedDict):
     average: Tensors
 
 
+class MonitorState(TypedDict):
+    """`train.checkpoints.monitor.Monitor.state_dict`."""
+
+    name: str
+    """Of the score."""
+    best: list[Any] | None
+    """[value, step, mIoU]; None: no validation yet."""
+    since: int
+    """Validations without a better one."""
+    kept: list[list[Any]]
+    """[value, step] of the checkpoints that train.keep_best keeps."""
+
+
 class State(TypedDict, total=False):
     """A checkpoint. Those of older versions lack some of the keys."""
 
@@ -49,13 +63,11 @@ class State(TypedDict, total=False):
     """torch's own."""
     scaler: dict[str, Any]
     """torch's own; empty without fp16."""
-    loader: dict[str, Any]
-    """`pipeline.loader.TrainLoader.state_dict`."""
+    loader: LoaderState
     step: int
     unjudged: bool
     """Whether these weights are saved, but not yet validated."""
-    monitor: dict[str, Any]
-    """`train.checkpoints.monitor.Monitor.state_dict`."""
+    monitor: MonitorState
     batch: BatchFacts
     config: dict[str, Any]
     """The recipe, as `train.config.parse` reads it."""

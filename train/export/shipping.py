@@ -16,6 +16,7 @@ from ingest.shards.reader import ShardSet
 from ingest.shards.wording import count
 from train import config, model
 from train.checkpoints import checkpoint
+from train.checkpoints.state import MonitorState, State
 from train.export import samples
 from train.export.check import check
 from train.export.formats import Shipped, check_ending, export
@@ -35,7 +36,7 @@ def ship(order: Order) -> None:
         ShardSet(order.data, order.split)  # says what is wrong with it
     net = model.from_checkpoint(state)
     images = [image for image, _ in samples.some(shards, _CHECKED)] if shards else _noise(facts["channels"], order.size)
-    written = _facts(dict(state), order)
+    written = _facts(state, order)
     if order.int8:
         _write_int8(net, written, shards, images[0], order)
     else:
@@ -100,10 +101,10 @@ def _noise(channels: int, size: tuple[int, int]) -> list[Tensor]:
     return [samples.noise(channels, size), samples.noise(channels, (size[0] // 2 + 11, size[1] // 2 + 3), 3)]
 
 
-def _facts(state: dict[str, Any], order: Order) -> dict[str, Any]:
+def _facts(state: State, order: Order) -> dict[str, Any]:
     """What the file says of itself."""
     facts, recipe = state["dataset"], config.parse(state["config"])
-    monitor = state.get("monitor") or {}
+    best = _best(state.get("monitor"))
     number = "float16" if order.fp16 else "int8" if order.int8 else "float32"
     return {
         **{key: facts[key] for key in ("name", "classes", "palette", "channels", "ignore", "mean", "std")},
@@ -112,8 +113,13 @@ def _facts(state: dict[str, Any], order: Order) -> dict[str, Any]:
         "arithmetic": number,
         "scale_images_to": {"side": recipe.data.val_side, "pixels": recipe.data.val_size},
         "step": state["step"],
-        "best": dict(zip((monitor["name"], "step", "miou"), monitor["best"], strict=False))
-        if monitor.get("best")
-        else {},
+        "best": best,
         "recipe": config.to_yaml(recipe),
     }
+
+
+def _best(monitor: MonitorState | None) -> dict[str, Any]:
+    """The best validation's score, step and mIoU; empty where there was none."""
+    if monitor is None or not monitor.get("best"):
+        return {}
+    return dict(zip((monitor["name"], "step", "miou"), monitor["best"] or (), strict=False))

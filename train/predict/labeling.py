@@ -29,13 +29,13 @@ def label(order: Order) -> int:
         facts = state["dataset"]
         recipe = config.parse(state["config"])
         items = find(order.images, order.split)
-        output = Output.of(dict(facts), order.out, order.overlay, order.extras)
+        output = Output.of(facts, order.out, order.overlay, order.extras)
         backends.set_tf32(recipe.train.tf32, ranks.device)
         net = model.from_checkpoint(state).to(ranks.device).to(memory_format=torch.channels_last)
         method = inference(state, ranks.device, order.how)
         named = f"{Path(order.path).resolve()} step {state['step']} {Path(order.path).stat().st_mtime_ns}"
         labeler = Labeler(net, ranks.device, method, recipe.augment.crop, len(facts["classes"]), named)
-        reader = Reader.of(dict(facts))
+        reader = Reader.of(facts)
         auto = order.how.mode in (None, "auto")
         mine = items[ranks.rank :: ranks.count]
         done = run(mine, labeler, reader, output, auto, quiet=not ranks.is_main)

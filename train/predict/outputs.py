@@ -17,6 +17,7 @@ from ingest.pixels import tiff
 from ingest.shards import atomic, pictures
 from ingest.shards.manifest import IGNORE
 from ingest.shards.pictures import Array
+from train.checkpoints.state import DatasetFacts
 from train.predict import outlines
 
 _MOST_OVERLAY = 40_000_000  # pixels: a viewer would hardly open an overlay of more
@@ -40,7 +41,7 @@ class Output:
     """What is written for each class in masks, where that is not its number."""
 
     @staticmethod
-    def of(facts: dict[str, Any], folder: Path, opacity: float, more: tuple[bool, str | None, str]) -> Output:
+    def of(facts: DatasetFacts, folder: Path, opacity: float, more: tuple[bool, str | None, str]) -> Output:
         """more: whether probabilities are wanted, the form of polygons, and raw or train ids. UserError where the
         checkpoint's dataset has no raw ids, or more than a mask can hold."""
         probabilities, polygons, ids = more

@@ -17,6 +17,7 @@ from ingest.errors import UserError
 from ingest.pixels import raw, recipe, tiff
 from ingest.pixels.decode import is_tiff
 from ingest.pixels.recipe import PixelRecipe
+from train.checkpoints.state import DatasetFacts
 
 Array = NDArray[np.uint8]
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
@@ -33,9 +34,10 @@ class Reader:
     """None: a checkpoint of before recipes were kept, which can only be shown 8-bit RGB."""
 
     @staticmethod
-    def of(facts: dict[str, Any]) -> Reader:
+    def of(facts: DatasetFacts) -> Reader:
         """For a checkpoint's dataset facts. UserError where they cannot be read."""
-        if not facts.get("pixels"):
+        pixels = facts.get("pixels")
+        if not pixels:
             if facts["channels"] != 3:
                 raise UserError(
                     f"the checkpoint takes {facts['channels']} channels and does not say which bands of a file they "
@@ -43,7 +45,7 @@ class Reader:
                 )
             return Reader(3, None)
         try:
-            return Reader(facts["channels"], PixelRecipe.from_dict(facts["pixels"]))
+            return Reader(facts["channels"], PixelRecipe.from_dict(pixels))
         except (ValueError, TypeError, AttributeError) as error:
             raise UserError(f"the checkpoint's pixel recipe is damaged ({error}): use another one") from error
 

@@ -38,7 +38,7 @@ class Trained:
         backends.set_tf32(recipe.train.tf32, device)
         how = inference(state, device, Asked(None, None, None, (1.0,), False, None))
         self._labeler = Labeler(self.net, device, how, recipe.augment.crop, len(self.classes), "")
-        self._reader = Reader.of(dict(facts))
+        self._reader = Reader.of(facts)
 
     def predict(self, image: str | Path | Array) -> Array:
         """Class ids, uint8 [H, W]; 255 where the image has no data.

@@ -56,7 +56,7 @@ def open_gallery(path: str, data: str | None, split: str, device: torch.device) 
     net = model.from_checkpoint(state).to(device).to(memory_format=torch.channels_last)
     how = Inference(model.scoring_amp(recipe.train.amp, device), recipe.data.val_size, recipe.data.val_side)
     labeler = Labeler(net, device, how, recipe.augment.crop, len(facts["classes"]), path)
-    return Gallery(shards, labeler, Reader.of(dict(facts)), {**facts, "run": recipe.name, "step": state["step"]})
+    return Gallery(shards, labeler, Reader.of(facts), {**facts, "run": recipe.name, "step": state["step"]})
 
 
 def _listening(address: tuple[str, int]) -> socket.socket:

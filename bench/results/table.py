@@ -1,0 +1,26 @@
+"""Tables of strings for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+
+def aligned(heads: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """Columns two spaces apart, each as wide as its widest cell.
+
+    left: how many columns, from the first, are set to the left; the others are numbers, set to the right.
+    """
+    lines = [heads, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column < left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    )
+
+
+def ratio(value: float | None) -> str:
+    """A ratio, or a dash where there is none."""
+    return "-" if value is None else f"{value:.2f}"
