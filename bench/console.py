@@ -21,7 +21,7 @@ COMMANDS = {
     "export": ("train.export", "a checkpoint as one file that needs no segrail"),
     "report": ("train.report", "a run's report.html"),
 }
-BENCHES = ("gpu_report", "ingest", "loader", "nets", "predict", "scale", "train")
+BENCHES = ("ablation", "gpu_report", "ingest", "loader", "nets", "predict", "scale", "train")
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ COMMANDS = [
     ("python -m bench.train", "bench.train", "command"),
     ("python -m bench.nets", "bench.nets", "main"),
     ("python -m bench.ingest", "bench.ingest", "main"),
+    ("python -m bench.ablation", "bench.ablation", "command"),
 ]
 
 
