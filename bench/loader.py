@@ -98,6 +98,9 @@ def command(options: Options) -> int:
       dali            DALI's readers.webdataset and its resize, rotate, crop, flip and blur
       opencv          torch DataLoader, PIL and OpenCV step by step, float32: as yassouali/pytorch-segmentation does
       torchvision     webdataset library, torchvision v2 transforms, torch DataLoader
+      albumentations  torch DataLoader, OpenCV's decoders, albumentations 2.0 (in --rows all; extra `peers`)
+      decoded         torchvision v2 transforms on pixels decoded into a memory-mapped file beforehand, up to 2 GiB of
+                      them (in --rows all): what no decoding at all saves the usual loader
       ours-no-scale, ours-no-rotate, ours-no-flip, ours-no-blur, ours-no-augment, ours-no-antialias
                       segrail without one of them, or all: what each costs (in --rows all)
       ours-with-colors, ours-with-turns, ours-with-erasing

@@ -52,6 +52,14 @@ ROWS: dict[str, Row] = {
     "torchvision": Row(
         "webdataset + torchvision v2", f"{_HERE}.torchvision_v2", "torchvision", package="webdataset", rgb_only=True
     ),
+    "albumentations": Row(
+        "torch DataLoader + albumentations",
+        f"{_HERE}.albumentations_chain",
+        "albumentations",
+        package="albumentations",
+        rgb_only=True,
+    ),
+    "decoded": Row("torchvision v2 on decoded pixels", f"{_HERE}.decoded", "decoded", rgb_only=True),
     **{
         f"ours-no-{part}": Row(f"segrail, no {part}", f"{_HERE}.segrail", "ours", augment={part: neutral})
         for part, neutral in _NOTHING.items()

@@ -52,6 +52,16 @@ Sample = tuple[torch.Tensor, torch.Tensor]
 
 def sample_transform(augment: Augment, manifest: Manifest) -> Callable[[tuple[Image.Image, Image.Image]], Sample]:
     """(PIL image, PIL label) -> image float32 [3, h, w], label int64 [h, w]."""
+    transform = pixel_transform(augment, manifest)
+
+    def of_files(pair: tuple[Image.Image, Image.Image]) -> Sample:
+        return transform(tv_tensors.Image(pair[0].convert("RGB")), tv_tensors.Mask(pair[1]))
+
+    return of_files
+
+
+def pixel_transform(augment: Augment, manifest: Manifest) -> Callable[[tv_tensors.Image, tv_tensors.Mask], Sample]:
+    """(image uint8 [3, H, W], label uint8 [1, H, W]) -> image float32 [3, h, w], label int64 [h, w]."""
     # torchvision's type for this option knows no fill per kind of input, its documentation does
     fill: Any = {tv_tensors.Image: [255 * value for value in manifest.mean], tv_tensors.Mask: IGNORE}
     steps: list[Any] = []
@@ -65,8 +75,7 @@ def sample_transform(augment: Augment, manifest: Manifest) -> Callable[[tuple[Im
     to_float = v2.ToDtype({tv_tensors.Image: torch.float32, tv_tensors.Mask: torch.int64, "others": None}, scale=True)
     chain = v2.Compose([*steps, to_float, v2.Normalize(manifest.mean, manifest.std)])
 
-    def transform(pair: tuple[Image.Image, Image.Image]) -> Sample:
-        image, label = tv_tensors.Image(pair[0].convert("RGB")), tv_tensors.Mask(pair[1])
+    def transform(image: tv_tensors.Image, label: tv_tensors.Mask) -> Sample:
         height, width = image.shape[-2:]
         longer = (augment.base_size or max(height, width)) * random.uniform(*augment.scale)
         ratio = longer / max(height, width)

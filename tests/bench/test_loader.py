@@ -50,7 +50,7 @@ def test_rows_in_this_process_yield_whole_batches_for_ever(folder: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", ["opencv", "torchvision"])
+@pytest.mark.parametrize("row", ["opencv", "torchvision", "albumentations", "decoded"])
 def test_rows_with_workers_are_measured(folder: Path, row: str) -> None:
     facts = in_process(row, Setting(str(folder), "train", AUGMENT, 4, 2, "cpu"), 0.2)
     assert facts["images_per_second"] > 0 and facts["cpu_seconds_per_image"] > 0
@@ -104,6 +104,34 @@ def test_the_torchvision_row_makes_the_same_kind_of_sample(folder: Path) -> None
         image, label = transform((Image.fromarray(pixels), Image.fromarray(ids)))
         assert image.shape == (3, 32, 40) and image.dtype.is_floating_point
         assert label.shape == (32, 40) and set(np.unique(label)) <= {0, 1, 2, 3, 4, 255}
+
+
+def test_the_albumentations_row_makes_the_same_kind_of_sample(folder: Path) -> None:
+    pytest.importorskip("albumentations")
+    from bench.loaders.albumentations_chain import Composed
+
+    dataset = Composed(ShardSet(folder, "train"), AUGMENT)
+    for sample in range(6):
+        image, label = dataset[sample]
+        assert image.shape == (3, 32, 40) and image.dtype.is_floating_point
+        assert label.shape == (32, 40) and set(np.unique(label)) <= {0, 1, 2, 3, 4, 255}
+
+
+def test_the_decoded_row_holds_the_very_pixels(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench.loaders import decoded
+
+    shards = ShardSet(folder, "train")
+    plain = Augment(crop=(50, 70), base_size=0, scale=(1.0, 1.0), rotate=0.0, flip=0.0, blur=0.0)
+    cache = decoded.DecodedCache(shards, plain, tmp_path / "pixels")
+    assert len(cache) == 6
+    facts = shards.manifest
+    for sample in range(6):
+        image, label = cache[sample]
+        back = image.numpy().transpose(1, 2, 0) * facts.std + facts.mean
+        pixels, ids = decoded._pixels(shards, sample)
+        assert np.array_equal(np.rint(255 * back), pixels) and np.array_equal(label, ids)
+    monkeypatch.setattr(decoded, "LIMIT", 3 * 4 * 50 * 70)
+    assert len(decoded.DecodedCache(shards, plain, tmp_path / "less")) == 3
 
 
 def test_what_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
