@@ -189,7 +189,7 @@ class Common:
 
     def _look(self, raw: RawDataset) -> None:
         """Says what was concluded from the files; refuses what would train nothing."""
-        from ingest.datasets import peek
+        from ingest.spec import peek
 
         to_train = not self.splits or any(name.startswith("train") for name in self.splits)
         if to_train and not self.dry_run:  # which decodes nothing; a few images for a test may well show one class

@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from ingest.datasets import cityscapes_polygons
-from ingest.datasets.annotated import Label
 from ingest.datasets.guess import not_found
 from ingest.errors import UserError
+from ingest.forms import cityscapes_polygons
+from ingest.forms.annotated import Label
 from ingest.pixels.labels import Color, LabelMap
 from ingest.pixels.polygons import Rules
 from ingest.shards.manifest import IGNORE

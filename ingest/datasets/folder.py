@@ -8,14 +8,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ingest.datasets import annotated, label_spec, peek, vector
-from ingest.datasets.spec import Spec, load_spec
-from ingest.datasets.splits import Files, by_globs, by_share, paired
 from ingest.errors import UserError
+from ingest.forms import annotated, settings, vector
 from ingest.shards.manifest import IGNORE, Skipped
 from ingest.sources.archives import Source
 from ingest.sources.raw import Pair, RawDataset, choose_splits
 from ingest.sources.trees import Tree
+from ingest.spec import peek
+from ingest.spec.schema import Spec, load_spec
+from ingest.spec.splits import Files, by_globs, by_share, paired
 
 __all__ = ["find", "load_spec"]
 _END = 16384  # bytes from either end of a file that tell files of one size apart
@@ -34,7 +35,7 @@ def find(src: Path, spec: Spec, splits: Sequence[str] = (), skip_bad: bool = Fal
         pairs[name], skipped[name] = _labeled(tree, spec, name, files, skip_bad)
     raw = RawDataset(spec.name, spec.classes, spec.palette, spec.labels, pairs, skipped, pixels=spec.pixels)
     raw = _with_binary(raw, spec)
-    background = spec.shapes.rules.background if spec.shapes else label_spec.background(spec.classes)
+    background = spec.shapes.rules.background if spec.shapes else settings.background(spec.classes)
     raw = dataclasses.replace(raw, background=None if background == IGNORE else background)
     drawn = [] if spec.shapes is None else [annotated.note(spec.shapes, spec.classes)]
     return dataclasses.replace(raw, notes=[*raw.notes, *drawn, *_shared(pairs)])

@@ -7,13 +7,13 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ingest.datasets import forms, vector
-from ingest.datasets.forms import Form
-from ingest.datasets.peek import spread
 from ingest.errors import UserError
+from ingest.forms import registry, vector
+from ingest.forms.form import Form
 from ingest.inspect.families import Family
 from ingest.sources.archives import Source
 from ingest.sources.trees import Tree
+from ingest.spec.peek import spread
 
 _SUFFIXES = (".json", ".xml", ".txt", ".geojson", ".gpkg", ".shp")
 _LOOKED_AT = 100  # files of a folder whose form is asked for
@@ -78,7 +78,7 @@ def find(tree: Tree) -> Annotations | None:
     if not by_form:
         return None
     best = weight.most_common(1)[0][0]
-    found = Annotations(forms.get(best), by_form[best])
+    found = Annotations(registry.get(best), by_form[best])
     if found.form.split is not None:
         found.folders = {folder: _not_twice(tree, found, names) for folder, names in found.folders.items()}
     else:
@@ -124,7 +124,7 @@ def _forms_of(tree: Tree, names: Sequence[str]) -> dict[str, list[str]]:
 
 def _form(tree: Tree, name: str) -> str | None:
     try:
-        form = forms.recognize(name, tree.source(name).read()[: forms.HEAD])
+        form = registry.recognize(name, tree.source(name).read()[: registry.HEAD])
     except UserError:
         return None
     return None if form is None or form.masks else form.name

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import click
 
-from ingest.datasets import spec_yaml
-from ingest.datasets.spec import Spec, check
 from ingest.errors import UserError, one_line
 from ingest.inspect.draft import draft
 from ingest.inspect.findings import Draft
 from ingest.inspect.text import text as text_of
 from ingest.shards import atomic
 from ingest.sources.trees import Tree
+from ingest.spec import yaml_file
+from ingest.spec.schema import Spec, check
 
 
 def inspect(src: Path, err: bool = False) -> Draft:
@@ -41,7 +41,7 @@ def drafted(src: Path, path: Path, yes: bool, dry_run: bool, err: bool = False) 
         raise UserError(f"{path} exists, perhaps edited: go on with --spec {path}, or delete it")
     made = inspect(src, err)
     text = text_of(made)
-    spec = check(spec_yaml.parse(text.encode("utf-8", "surrogateescape"), str(path)), str(path))
+    spec = check(yaml_file.parse(text.encode("utf-8", "surrogateescape"), str(path)), str(path))
     if dry_run:
         return spec, str(path)
     path.parent.mkdir(parents=True, exist_ok=True)

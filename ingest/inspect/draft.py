@@ -7,9 +7,7 @@ import os
 import re
 from collections.abc import Sequence
 
-from ingest.datasets import guess, spec_yaml
-from ingest.datasets.peek import spread
-from ingest.datasets.spec import check
+from ingest.datasets import guess
 from ingest.errors import UserError
 from ingest.inspect import annotations as annotation_files
 from ingest.inspect import names
@@ -20,6 +18,9 @@ from ingest.inspect.meaning import Meaning, meaning
 from ingest.inspect.pairs import Paired, pair
 from ingest.pixels.masks import ARRAYS, read_mask
 from ingest.sources.trees import Tree
+from ingest.spec import yaml_file
+from ingest.spec.peek import spread
+from ingest.spec.schema import check
 
 _BACKGROUND = ("background", "_background_", "__background__")
 
@@ -81,7 +82,7 @@ def _specs(tree: Tree) -> list[str]:
     found = []
     for path in sorted([*tree.root.glob("*.yaml"), *tree.root.glob("*.yml")]) if tree.root.is_dir() else []:
         try:
-            check(spec_yaml.read(path), str(path))
+            check(yaml_file.read(path), str(path))
         except UserError:  # another tool's: `data.yaml` of YOLO, say
             continue
         found.append(str(path))

@@ -8,11 +8,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ingest.datasets.annotated import IMAGES
-from ingest.datasets.peek import spread
+from ingest.forms.annotated import IMAGES
 from ingest.inspect.samples import Look, look
 from ingest.pixels.masks import ARRAYS
 from ingest.sources.trees import Tree
+from ingest.spec.peek import spread
 
 SPLITS = {
     "train": ("train", "training", "trainset", "train_set"),

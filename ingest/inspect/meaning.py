@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ingest.datasets.peek import spread
 from ingest.inspect.names import Names
 from ingest.inspect.samples import Look, look
 from ingest.pixels.labels import Color
 from ingest.shards.manifest import IGNORE
 from ingest.sources.trees import Tree
+from ingest.spec.peek import spread
 
 _MASKS = 200  # that are read
 _TRACE = 0.002  # of the pixels: rarer colors are edges, where masks have soft edges

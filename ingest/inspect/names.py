@@ -9,8 +9,8 @@ import os
 import re
 from dataclasses import dataclass
 
-from ingest.datasets import forms
 from ingest.errors import UserError
+from ingest.forms import registry
 from ingest.pixels.labels import Color
 from ingest.pixels.matfile import cells_of_text
 from ingest.sources.trees import Tree
@@ -55,7 +55,7 @@ def _read(tree: Tree, name: str, ext: str) -> Names | None:
         return _json(name, text)
     if ext == ".csv":
         return _table(name, text)
-    form = forms.recognize(name, text.encode()[: forms.HEAD])
+    form = registry.recognize(name, text.encode()[: registry.HEAD])
     if form is not None and form.masks and form.categories is not None:
         held = form.categories(tree, [tree.source(name)])
         colors = [color for color in held.values() if color is not None]

@@ -23,9 +23,9 @@ from pipeline import recipe as recipe_file
 from tests.conftest import ROOT
 from tests.faults.ledger import Tally
 from tests.ingest.conftest import SPEC
-from tests.ingest.label_exports import EXPORTS, write_images
-from tests.ingest.test_label_forms import spec_file
-from tests.ingest.test_label_forms_faults import FILES, ingest_all
+from tests.ingest.forms.label_exports import EXPORTS, write_images
+from tests.ingest.forms.test_label_forms import spec_file
+from tests.ingest.forms.test_label_forms_faults import FILES, ingest_all
 from tests.shard_folder import smooth_scene, write_shards
 from train import config
 from train.checkpoints import checkpoint

@@ -17,8 +17,8 @@ from ingest.shards.reader import ShardSet
 from pipeline.feeding import Feeding
 from pipeline.loader import EvalLoader
 from tests.faults.ledger import Tally
-from tests.ingest.test_images import encoded
-from tests.ingest.test_tiff import bmp_claim, claim, png_claim
+from tests.ingest.pixels.test_images import encoded
+from tests.ingest.pixels.test_tiff import bmp_claim, claim, png_claim
 
 RANDOM = np.random.default_rng(17)
 HEIGHT, WIDTH = 20, 30

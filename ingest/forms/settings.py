@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from ingest.datasets import forms
-from ingest.datasets.forms import Form
 from ingest.errors import UserError, nearest
+from ingest.forms import registry
+from ingest.forms.form import Form
 from ingest.pixels.polygons import Rules
 from ingest.shards.manifest import IGNORE
 
@@ -32,14 +32,14 @@ def check(raw: Any, classes: Sequence[str], path: str) -> LabelSpec:
     """Reads the section. Raises UserError naming the key at fault."""
     if not isinstance(raw, dict) or "form" not in raw:
         example = "labels: {form: coco, files: annotations.json}"
-        raise UserError(f"{path}: 'labels' must name a form, as in `{example}`{nearest('', forms.all_forms())}")
+        raise UserError(f"{path}: 'labels' must name a form, as in `{example}`{nearest('', registry.all_forms())}")
     for key in raw:
         if key not in KEYS:
             raise UserError(f"{path}: labels has an unknown key {key!r}{nearest(str(key), KEYS)}")
     others = raw.get("others", "")
     if others not in ("", "omit", "ignore"):
         raise UserError(f"{path}: labels: others: {others!r} must be omit or ignore (left out: an error)")
-    form = forms.get(str(raw["form"]))
+    form = registry.get(str(raw["form"]))
     if form.on_the_map and not raw.get("attribute"):
         raise UserError(f"{path}: labels: say which attribute of the features names the class, with `attribute: NAME`")
     if raw.get("attribute") and form.split is None and not form.on_the_map:

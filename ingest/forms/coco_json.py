@@ -8,8 +8,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ingest.datasets.forms import Form, Record, load_json, reading, ring
 from ingest.errors import UserError
+from ingest.forms.form import Form, Record, load_json, reading, ring
 from ingest.pixels.bitmasks import from_coco
 from ingest.pixels.colors import Color
 from ingest.pixels.polygons import Bitmap, Drawing, Shape

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from ingest.datasets.forms import Form, Record, load_json, reading, ring
 from ingest.errors import UserError
+from ingest.forms.form import Form, Record, load_json, reading, ring
 from ingest.pixels.bitmasks import from_label_studio
 from ingest.pixels.polygons import Bitmap, Drawing, Shape, ellipse, rectangle, turn
 

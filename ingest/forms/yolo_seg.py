@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import yaml
 
-from ingest.datasets.forms import Form, reading, ring
 from ingest.errors import UserError
+from ingest.forms.form import Form, reading, ring
 from ingest.pixels.colors import Color
 from ingest.pixels.polygons import Drawing, Shape
 from ingest.sources.archives import Source

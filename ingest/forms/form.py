@@ -1,11 +1,11 @@
 """Label forms: annotation files that hold shapes instead of pixels (COCO json, LabelMe json, ...).
 
-One module a form, `ingest/datasets/<form>.py`, each with a constant `FORM`; `MODULES` below names them. In a spec:
+One module a form, `ingest/forms/<form>.py`, each with a constant `FORM`; `registry.MODULES` names them. In a spec:
 
     labels: {form: coco, files: "annotations/*.json"}     # `files` is a glob, relative to SRC
 
 A form says how its files look, into which records one file for many images is cut (in the parent process, once), and
-how one record is parsed (in the worker that converts the image). `ingest.datasets.annotated` does the rest: it pairs
+how one record is parsed (in the worker that converts the image). `ingest.forms.annotated` does the rest: it pairs
 records with images, turns categories into classes, and draws.
 """
 
@@ -16,29 +16,13 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
-from ingest.errors import UserError, nearest
+from ingest.errors import UserError
 from ingest.pixels.colors import Color
 from ingest.pixels.polygons import Drawing, Ring
 from ingest.sources.archives import Source
 from ingest.sources.trees import Tree
-
-# Modules of this folder that hold a FORM, in the order in which they are asked whether a file is theirs.
-MODULES = (
-    "labelmap",
-    "coco_json",
-    "labelme",
-    "yolo_seg",
-    "cvat_xml",
-    "label_studio",
-    "via_json",
-    "cityscapes_polygons",
-    "supervisely",
-    "vector",
-)
-HEAD = 1 << 16  # bytes of a file that are enough to recognize it
 
 
 @dataclass(frozen=True)
@@ -73,25 +57,6 @@ class Form:
     masks: bool = False  # the file names the colors of masks, which the splits' `labels` find
     blank: bool = False  # an image without a file of its own shows background only
     on_the_map: bool = False  # shapes in map coordinates, of whichever scenes lie there; an attribute names the class
-
-
-def all_forms() -> dict[str, Form]:
-    """Name -> form, of every module in `MODULES`."""
-    found = (import_module(f"ingest.datasets.{module}").FORM for module in MODULES)
-    return {form.name: form for form in found}
-
-
-def get(name: str) -> Form:
-    """The form of that name; UserError lists the others."""
-    forms = all_forms()
-    if name not in forms:
-        raise UserError(f"no label form {name!r}{nearest(name, forms)}")
-    return forms[name]
-
-
-def recognize(name: str, head: bytes) -> Form | None:
-    """The form that a file is written in, from its name and first 64 KiB; None for other files."""
-    return next((form for form in all_forms().values() if form.looks_like(name, head)), None)
 
 
 @contextlib.contextmanager

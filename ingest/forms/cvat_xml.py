@@ -10,8 +10,8 @@ from xml.etree.ElementTree import Element, ParseError, tostring
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from ingest.datasets.forms import Form, Record, reading, ring
 from ingest.errors import UserError
+from ingest.forms.form import Form, Record, reading, ring
 from ingest.pixels.bitmasks import from_counts
 from ingest.pixels.colors import Color
 from ingest.pixels.polygons import Bitmap, Drawing, Ring, Shape, ellipse, rectangle

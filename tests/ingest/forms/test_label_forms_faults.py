@@ -20,8 +20,8 @@ from ingest.errors import UserError
 from ingest.pixels.bitmasks import from_coco, from_label_studio
 from ingest.shards import manifest
 from ingest.shards.manifest import Skipped
-from tests.ingest.label_exports import CLASSES, EXPORTS, HEIGHT, WIDTH, pack_brush, write_images
-from tests.ingest.test_label_forms import spec_file
+from tests.ingest.forms.label_exports import CLASSES, EXPORTS, HEIGHT, WIDTH, pack_brush, write_images
+from tests.ingest.forms.test_label_forms import spec_file
 
 # The files that an export writes, and which of them holds the image "one".
 FILES = {

@@ -11,9 +11,9 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from ingest.datasets.forms import Form
-from ingest.datasets.label_spec import LabelSpec
 from ingest.errors import UserError
+from ingest.forms.form import Form
+from ingest.forms.settings import LabelSpec
 from ingest.pixels import features, tiff
 from ingest.pixels.features import FeatureLabel
 from ingest.pixels.polygons import Drawing

@@ -13,9 +13,9 @@ import pytest
 from ingest.convert import Rules, convert
 from ingest.datasets import folder
 from ingest.errors import UserError
-from tests.ingest.label_exports import EXPORTS, write_images
-from tests.ingest.test_label_forms import spec_file
-from tests.ingest.test_label_forms_faults import FILES
+from tests.ingest.forms.label_exports import EXPORTS, write_images
+from tests.ingest.forms.test_label_forms import spec_file
+from tests.ingest.forms.test_label_forms_faults import FILES
 
 ODD: list[Any] = [None, "x", "", -1, 0, 1e308, -1e308, float("nan"), float("inf"), [], {}, [[]], [1], {"a": 1}, True]
 ODD += [10**30, "9" * 50, "..", "\n", 1.5, [None], "0,0;1,1", [[1, 2, 3]]]

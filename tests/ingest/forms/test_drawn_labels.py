@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from ingest.convert import Converted, Rules, convert
-from ingest.datasets import forms
 from ingest.errors import UserError
+from ingest.forms import registry
 from ingest.pixels.labels import identity
 from ingest.sources.raw import Pair
 from ingest.sources.trees import Tree
@@ -48,4 +48,4 @@ def test_a_drawn_label_is_stored_and_counted(tmp_path: Path) -> None:
 
 def test_unknown_form_lists_the_others() -> None:
     with pytest.raises(UserError, match="no label form 'nope'"):
-        forms.get("nope")
+        registry.get("nope")

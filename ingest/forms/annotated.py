@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.datasets import forms, labelmap
-from ingest.datasets.forms import Form, Record
-from ingest.datasets.label_spec import LabelSpec
 from ingest.errors import UserError
+from ingest.forms import labelmap, registry
+from ingest.forms.form import Form, Record
+from ingest.forms.settings import LabelSpec
 from ingest.pixels.colors import Color
 from ingest.pixels.polygons import Drawing, Rules, draw
 from ingest.shards.manifest import IGNORE, Skipped
@@ -41,19 +41,19 @@ class Label:
     @property
     def upright(self) -> bool:
         """Whether the shapes were drawn on the picture as its EXIF tag turns it."""
-        return forms.get(self.form).upright
+        return registry.get(self.form).upright
 
     def drawing(self) -> Drawing:
         """The shapes. UserError where the record is broken."""
         record = self.record.read() if isinstance(self.record, Source) else self.record
-        return forms.get(self.form).parse(record, self.name)
+        return registry.get(self.form).parse(record, self.name)
 
     def ids(self, height: int, width: int) -> NDArray[np.uint8]:
         """Train ids [H, W] for an image of that size, or of a turned one. UserError: another size, a shape at fault."""
         drawing = self.drawing()
         # An EXIF tag may turn the picture by 90 degrees: whether it does is seen when the image is read.
         hw = (width, height) if drawing.hw == (width, height) else (height, width)
-        return draw(drawing, hw, self.name, self.rules, forms.get(self.form).smaller_on_top)
+        return draw(drawing, hw, self.name, self.rules, registry.get(self.form).smaller_on_top)
 
 
 def note(spec: LabelSpec, classes: Sequence[str]) -> str:
@@ -154,8 +154,8 @@ def _labels(
 
 def _another_form(form: Form, source: Source) -> str | None:
     """What to say of a file that is plainly of another form."""
-    head = source.read()[: forms.HEAD]
-    like = forms.recognize(source.name, head)
+    head = source.read()[: registry.HEAD]
+    like = registry.recognize(source.name, head)
     if like is None or like is form or form.looks_like(source.name, head):
         return None
     return f"{source.name} is {like.title}, not {form.title}: write `form: {like.name}` in the spec, or mend `files`"

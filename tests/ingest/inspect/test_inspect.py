@@ -13,14 +13,14 @@ import pytest
 from PIL import Image
 
 from ingest.datasets.folder import find
-from ingest.datasets.spec import check
-from ingest.datasets.spec_yaml import parse
 from ingest.inspect.draft import draft
 from ingest.inspect.findings import Draft
 from ingest.inspect.text import text
 from ingest.shards import manifest
 from ingest.shards.tar import read_samples
 from ingest.sources.trees import Tree
+from ingest.spec.schema import check
+from ingest.spec.yaml_file import parse
 
 HW = (48, 64)
 COLORS = np.array([[0, 0, 0], [200, 30, 30], [30, 200, 30]], np.uint8)

@@ -9,12 +9,12 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ingest.datasets import forms
-from ingest.datasets.spec import Shares, Spec, SplitSpec
 from ingest.errors import UserError
+from ingest.forms import registry
 from ingest.shards.manifest import Skipped
 from ingest.sources.raw import Pair, pair_up
 from ingest.sources.trees import Tree
+from ingest.spec.schema import Shares, Spec, SplitSpec
 
 _NOT_MASKS = (".json", ".txt", ".xml", ".csv", ".jsonl")
 
@@ -129,7 +129,7 @@ def _refuse_annotations(tree: Tree, labels: Mapping[str, str], path: str) -> Non
     odd = next((name for name in labels.values() if name.lower().endswith(_NOT_MASKS)), None)
     if odd is None:
         return
-    form = forms.recognize(odd, tree.source(odd).read()[: forms.HEAD])
+    form = registry.recognize(odd, tree.source(odd).read()[: registry.HEAD])
     if form is not None:
         raise UserError(
             f"{odd} holds shapes ({form.title}), not a mask: name the form in {path}, with "
@@ -137,7 +137,7 @@ def _refuse_annotations(tree: Tree, labels: Mapping[str, str], path: str) -> Non
         )
     raise UserError(
         f"{odd} is no mask: masks are images, .npy or .mat files; annotation files are read with "
-        f"`labels: {{form: ..., files: GLOB}}` in {path}, where form is one of {', '.join(forms.all_forms())}"
+        f"`labels: {{form: ..., files: GLOB}}` in {path}, where form is one of {', '.join(registry.all_forms())}"
     )
 
 

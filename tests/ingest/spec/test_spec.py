@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest.datasets.spec import load_spec
 from ingest.errors import UserError, one_line
+from ingest.spec.schema import load_spec
 
 SPLITS = "splits: {t: {images: x}}"
 

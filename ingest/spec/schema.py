@@ -11,17 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ingest.datasets import label_spec, spec_labels, spec_yaml
-from ingest.datasets.label_spec import LabelSpec
 from ingest.errors import UserError, brief, nearest
+from ingest.forms import settings
+from ingest.forms.settings import LabelSpec
 from ingest.pixels import recipe
 from ingest.pixels.labels import Color, LabelMap, voc_palette
 from ingest.pixels.recipe import PixelRecipe
 from ingest.shards.manifest import IGNORE
+from ingest.spec import label_map, yaml_file
 
 SHIPPED = Path(__file__).parent.parent / "specs"
 _PIXEL_KEYS = ("bands", "range", "percentiles", "nodata")
-_KEYS = ("name", "classes", "palette", "images", "labels", "splits", *spec_labels.KEYS, *_PIXEL_KEYS)
+_KEYS = ("name", "classes", "palette", "images", "labels", "splits", *label_map.KEYS, *_PIXEL_KEYS)
 _SHARE_KEYS = ("seed", "group")  # beside split names, where splits are shares
 _LONGEST = 60  # letters of a name that files are named after
 
@@ -63,7 +64,7 @@ class Spec:
 def load_spec(name_or_path: str) -> Spec:
     """Reads a spec file, or a shipped one by its name. Raises UserError naming the file and the key at fault."""
     path = _locate(name_or_path)
-    return check(spec_yaml.read(path), str(path))
+    return check(yaml_file.read(path), str(path))
 
 
 def _ignores(raw: Any) -> bool:
@@ -104,11 +105,11 @@ def check(raw: Any, path: str, asking: tuple[str, ...] = ()) -> Spec:
         name=_file_name(raw["name"], path, "name", "names the output folder"),
         classes=classes,
         palette=_palette(raw, classes, path),
-        labels=spec_labels.check(raw, classes, path, lambda other: _class_values(other, path, asking)),
+        labels=label_map.check(raw, classes, path, lambda other: _class_values(other, path, asking)),
         splits=splits,
         pixels=_pixels(raw, path),
         path=path,
-        shapes=None if forms is None else label_spec.check(forms, classes, path),
+        shapes=None if forms is None else settings.check(forms, classes, path),
         shares=shares,
         said_values=any(key in raw for key in ("ids", "colors", "from")) or _ignores(raw.get("ignore")),
     )
@@ -126,7 +127,7 @@ def _class_values(name_or_path: str, path: str, asking: tuple[str, ...]) -> tupl
         raise UserError(
             f"{path}: from: {name_or_path} leads back to itself: name the spec that the masks were made for"
         )
-    other = check(spec_yaml.read(found), str(found), (*asking, path))
+    other = check(yaml_file.read(found), str(found), (*asking, path))
     return other.classes, other.labels
 
 
@@ -156,7 +157,7 @@ def _palette(raw: dict[str, Any], classes: Sequence[str], path: str) -> list[Col
         return voc_palette(len(classes) + start)[start:]
     if not isinstance(palette, list) or len(palette) != len(classes):
         raise UserError(f"{path}: 'palette' must be a list of {len(classes)} colors, one a class")
-    return [spec_labels.color(one, path) for one in palette]
+    return [label_map.color(one, path) for one in palette]
 
 
 def _pixels(raw: dict[str, Any], path: str) -> PixelRecipe:
@@ -202,7 +203,7 @@ def _splits(raw: dict[str, Any], path: str) -> tuple[dict[str, SplitSpec], Share
         raise UserError(f"{path}: 'splits' must map names to globs, as in {example}")
     images = _glob(raw.get("images"), path, "images")
     held = raw.get("labels")
-    labels = label_spec.glob(held) if isinstance(held, dict) else _glob(held, path, "labels")
+    labels = settings.glob(held) if isinstance(held, dict) else _glob(held, path, "labels")
     named = {name: value for name, value in splits.items() if name not in _SHARE_KEYS}
     for name in named:
         if not re.fullmatch(r"[\w-]+", str(name)):

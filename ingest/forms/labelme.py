@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ingest.datasets.forms import Form, load_json, reading, ring
+from ingest.forms.form import Form, load_json, reading, ring
 from ingest.pixels.bitmasks import from_base64_png
 from ingest.pixels.polygons import Bitmap, Drawing, Shape, ellipse, rectangle
 

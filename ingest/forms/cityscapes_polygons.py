@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ingest.datasets.forms import Form, load_json, reading, ring
+from ingest.forms.form import Form, load_json, reading, ring
 from ingest.pixels.polygons import Drawing, Shape
 
 _TITLE = "Cityscapes polygons json"

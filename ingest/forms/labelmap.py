@@ -6,8 +6,8 @@ import os
 import re
 from collections.abc import Sequence
 
-from ingest.datasets.forms import Form
 from ingest.errors import UserError
+from ingest.forms.form import Form
 from ingest.pixels.colors import Color
 from ingest.pixels.polygons import Drawing, Rules
 from ingest.sources.archives import Source

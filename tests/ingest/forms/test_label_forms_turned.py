@@ -13,8 +13,8 @@ from PIL import Image, ImageOps
 from ingest.convert import Converted, Rules, convert
 from ingest.datasets import folder
 from ingest.shards import manifest
-from tests.ingest.label_exports import labelme, write_images
-from tests.ingest.test_label_forms import spec_file
+from tests.ingest.forms.label_exports import labelme, write_images
+from tests.ingest.forms.test_label_forms import spec_file
 
 _ORIENTATION = 0x0112
 

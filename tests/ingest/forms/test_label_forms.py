@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ingest.datasets import annotated, folder, forms
 from ingest.datasets import cityscapes as adapter
+from ingest.datasets import folder
 from ingest.errors import UserError
+from ingest.forms import annotated, registry
 from ingest.pixels.labels import normalize
 from ingest.sources.trees import Tree
-from tests.ingest.label_exports import CLASSES, EXPORTS, HEIGHT, SCENES, WIDTH, truth, write_images
+from tests.ingest.forms.label_exports import CLASSES, EXPORTS, HEIGHT, SCENES, WIDTH, truth, write_images
 
 
 def spec_file(
@@ -47,11 +48,11 @@ def test_every_file_is_recognized_as_its_own_form(tmp_path: Path, export: str) -
     text = EXPORTS[export](raw)
     spec = folder.load_spec(str(spec_file(raw, text)))
     for source in annotated.sources(Tree(raw), spec.shapes, spec.shapes.files):
-        head = source.read()[: forms.HEAD]
-        like = [form.name for form in forms.all_forms().values() if form.looks_like(source.name, head)]
+        head = source.read()[: registry.HEAD]
+        like = [form.name for form in registry.all_forms().values() if form.looks_like(source.name, head)]
         if "empty" not in source.name:  # a file without an object may be anyone's
             assert like == [spec.shapes.form.name], source.name
-        assert forms.recognize(source.name, head) is spec.shapes.form
+        assert registry.recognize(source.name, head) is spec.shapes.form
 
 
 def test_cityscapes_polygons_by_its_own_command(tmp_path: Path) -> None:

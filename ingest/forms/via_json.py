@@ -8,8 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ingest.datasets.forms import Form, Record, load_json, reading, ring
 from ingest.errors import UserError, nearest
+from ingest.forms.form import Form, Record, load_json, reading, ring
 from ingest.pixels.polygons import Drawing, Ring, Shape, ellipse, rectangle
 
 _TITLE = "VIA json"
