@@ -7,7 +7,6 @@ time, its scores brought to the host and added up there. Both give the same scor
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from bench.results.table import aligned, ratio
 from ingest.errors import UserError, run
 from ingest.shards import atomic
 from ingest.shards.manifest import IGNORE
+from pipeline.options import bundled
 from train import backends, model
 from train.checkpoints.state import DatasetFacts
 from train.log import provenance
@@ -195,6 +195,14 @@ def _photo(size: tuple[int, int], seed: int) -> NDArray[np.uint8]:
     return np.array(small.resize((size[1], size[0]), Image.Resampling.BICUBIC))
 
 
+@dataclass(frozen=True)
+class Options(Setting):
+    """The command's."""
+
+    device: str
+    json_path: Path | None
+
+
 @click.command(context_settings={"max_content_width": 110})
 @click.option("--net", default="enet", show_default=True, help="An architecture of `python -m nets list`.")
 @click.option("--size", type=Size(), default="512x1024", show_default=True, help="Of the images.")
@@ -205,35 +213,24 @@ def _photo(size: tuple[int, int], seed: int) -> NDArray[np.uint8]:
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True)
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the rows.")
-def main(
-    net: str,
-    size: tuple[int, int],
-    window: tuple[int, int],
-    images: int,
-    rounds: int,
-    device: str,
-    json_path: Path | None,
-) -> None:
+@bundled(Options)
+def main(options: Options) -> None:
     """Measure prediction: the net alone, `train.predict` on files, and windows beside the plain way."""
+    device, size, window = options.device, options.size, options.window
     if device == "gpu" and not torch.cuda.is_available():
         raise UserError("--device gpu: torch finds no GPU here; use --device cpu")
     if min(size) < 64:
         raise UserError(f"--size {size[0]}x{size[1]}: give 64 pixels or more each way")
     place = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
-    setting = Setting(net, size, window, images, rounds)
-    rows = measure(setting, place)
+    rows = measure(options, place)
     name = torch.cuda.get_device_name() if place.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    click.echo(f"{net}, {size[0]}x{size[1]}, windows of {window[0]}x{window[1]} on four times that, {name}")
+    click.echo(f"{options.net}, {size[0]}x{size[1]}, windows of {window[0]}x{window[1]} on four times that, {name}")
     click.echo(table(rows))
-    if json_path:
-        found = {
-            "setting": asdict(setting),
-            "device": name,
-            "versions": provenance.versions(),
-            "rows": list(map(asdict, rows)),
-        }
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_text(json_path, json.dumps(found, indent=1) + "\n")
+    if options.json_path:
+        setting = {key: value for key, value in asdict(options).items() if key != "json_path"}
+        found = {"setting": setting, "device": name, "versions": provenance.versions(), "rows": list(map(asdict, rows))}
+        options.json_path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_json(options.json_path, found)
 
 
 if __name__ == "__main__":

@@ -121,12 +121,6 @@ class Common:
             "drop_empty": self.drop_empty,
             **raw.options,
         }
-        words = [*words, *(word for split in raw.splits for word in ("--split", split))]
-        words += ["--shard-size", str(self.shard_size), "--image-format", self.image_format, "--seed", str(self.seed)]
-        words += ["--max-side", str(self.max_side)] if self.max_side else []
-        words += ["--tile", "{}x{}+{}".format(*self.tile)] if self.tile else []
-        words += ["--skip-bad"] if self.skip_bad else []
-        words += ["--drop-empty"] if self.drop_empty else []
         out = self.out or str(Path("shards") / raw.name)
         url = out if remote.is_url(out) else None
         # shards for a URL are made here first, under a name of its own, so that --resume finds them
@@ -142,7 +136,7 @@ class Common:
         settings = writer.Settings(
             shard_size=self.shard_size,
             seed=self.seed,
-            command=shlex.join(["python", "-m", "ingest", *words]),
+            command=self._command(raw, words),
             options=options,
             workers=self.workers,
             images=images,
@@ -163,6 +157,16 @@ class Common:
                 f"{out}: {report.counted(facts.num_classes, 'class')}; "
                 f"look: python -m ingest show {out} --out sheet.png"
             )
+
+    def _command(self, raw: RawDataset, words: list[str]) -> str:
+        """What makes the same shards again; `words` name the source."""
+        words = [*words, *(word for split in raw.splits for word in ("--split", split))]
+        words += ["--shard-size", str(self.shard_size), "--image-format", self.image_format, "--seed", str(self.seed)]
+        words += ["--max-side", str(self.max_side)] if self.max_side else []
+        words += ["--tile", "{}x{}+{}".format(*self.tile)] if self.tile else []
+        words += ["--skip-bad"] if self.skip_bad else []
+        words += ["--drop-empty"] if self.drop_empty else []
+        return shlex.join(["python", "-m", "ingest", *words])
 
     def _scenes(self, raw: RawDataset) -> RawDataset:
         """The dataset as tiles of scenes, where it is one: cut by --tile, chosen bands, or a place on the map."""

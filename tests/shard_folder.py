@@ -44,27 +44,8 @@ def write_shards(
     for split, pairs in splits.items():
         shards = []
         for first in range(0, len(pairs), per_shard):
-            name = f"{split}-{first // per_shard:06d}"
-            samples, files, pixels = [], [], np.zeros(256, dtype=np.int64)
-            sums = np.zeros((2, channels), dtype=np.int64)
-            for number, (image, label) in enumerate(pairs[first : first + per_shard], start=first):
-                key = f"{split}-{number}"
-                members = [(f"{key}.{ext}", encode(image, ext))]
-                if label is not None:
-                    members.append((f"{key}.seg.png", encode(label, "png")))
-                    pixels += np.bincount(label.ravel(), minlength=256)
-                files.append(members)
-                sums += [image.sum((0, 1), np.int64), (image.astype(np.int64) ** 2).sum((0, 1))]
-                samples.append(manifest.Sample(key, f"{key}.{ext}", f"{key}.png", ext, *image.shape[:2]))
-            _write_tar(folder / f"{name}.tar", files)
-            tar = (folder / f"{name}.tar").read_bytes()
-            digest = hashlib.sha256(tar).hexdigest()
-            class_pixels = pixels[:num_classes].tolist()
-            record = manifest.ShardRecord(
-                name, len(tar), digest, class_pixels, int(pixels[255]), *sums.tolist(), samples
-            )
-            manifest.save_shard(record, folder)
-            shards.append((manifest.Shard(name, len(samples), len(tar), digest), record))
+            keyed = [(f"{split}-{first + i}", pair) for i, pair in enumerate(pairs[first : first + per_shard])]
+            shards.append(_write_shard(folder / f"{split}-{first // per_shard:06d}", keyed, num_classes, ext))
         facts[split] = manifest.Split(
             samples=len(pairs),
             labeled=all(label is not None for _, label in pairs),
@@ -88,6 +69,29 @@ def write_shards(
         folder,
     )
     return as_schema_1(folder) if schema == 1 else reindex(as_schema_1(folder))
+
+
+def _write_shard(
+    path: Path, pairs: list[tuple[str, tuple[np.ndarray, np.ndarray | None]]], num_classes: int, ext: str
+) -> tuple[manifest.Shard, manifest.ShardRecord]:
+    """path: without a suffix. pairs: with their keys."""
+    samples, files, pixels = [], [], np.zeros(256, dtype=np.int64)
+    sums = np.zeros((2, pairs[0][1][0].shape[2]), dtype=np.int64)
+    for key, (image, label) in pairs:
+        members = [(f"{key}.{ext}", encode(image, ext))]
+        if label is not None:
+            members.append((f"{key}.seg.png", encode(label, "png")))
+            pixels += np.bincount(label.ravel(), minlength=256)
+        files.append(members)
+        sums += [image.sum((0, 1), np.int64), (image.astype(np.int64) ** 2).sum((0, 1))]
+        samples.append(manifest.Sample(key, f"{key}.{ext}", f"{key}.png", ext, *image.shape[:2]))
+    tar = path.with_suffix(".tar")
+    _write_tar(tar, files)
+    size, digest = tar.stat().st_size, hashlib.sha256(tar.read_bytes()).hexdigest()
+    class_pixels = pixels[:num_classes].tolist()
+    record = manifest.ShardRecord(path.name, size, digest, class_pixels, int(pixels[255]), *sums.tolist(), samples)
+    manifest.save_shard(record, path.parent)
+    return manifest.Shard(path.name, len(samples), size, digest), record
 
 
 def reindex(folder: Path) -> Path:

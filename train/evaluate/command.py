@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
+from pipeline.options import bundled
 from train.evaluate.order import BENCHMARKS, Order
-from train.predict.options import Asked, inference_options
+from train.predict.options import inference_options
 
 
 @click.command(context_settings={"max_content_width": 110})
@@ -28,7 +29,7 @@ from train.predict.options import Asked, inference_options
     help="Classes of the mean: in labels or predictions (as Cityscapes), in labels, or all (as VOC and ADE20K).",
 )
 @click.option("--boundary", metavar="WIDTH", help="Score outlines too, within 3px or 2% (of the diagonal).")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the scores and the confusion matrix.")
+@click.option("--json", type=click.Path(path_type=Path), help="Write the scores and the confusion matrix.")
 @click.option(
     "--report",
     type=click.Path(path_type=Path),
@@ -40,22 +41,8 @@ from train.predict.options import Asked, inference_options
 )
 @click.option("--sheet", type=click.Path(path_type=Path), help="Write a PNG of image | label | prediction | error.")
 @click.option("-n", "count", type=click.IntRange(1), default=8, show_default=True, help="Images on the sheet.")
-def command(
-    path: str,
-    data: str | None,
-    split: str,
-    batch_size: int,
-    device: str,
-    mean_over: str,
-    boundary: str | None,
-    json_path: Path | None,
-    report: Path | None,
-    submission: str | None,
-    submission_file: Path | None,
-    sheet: Path | None,
-    count: int,
-    how: Asked,
-) -> None:
+@bundled(Order)
+def command(order: Order) -> None:
     """Score a checkpoint on a split: IoU, Dice and recall per class, their means, accuracies, calibration.
 
     Each image is taken exactly once and at its own size, also under
@@ -63,20 +50,4 @@ def command(
     would lie on another draw of as many images (1,000 bootstrap draws). With --submission the split may also be one
     without labels, which is not scored.
     """
-    order = Order(
-        path=path,
-        data=data,
-        split=split,
-        batch_size=batch_size,
-        device=device,
-        mean_over=mean_over,
-        boundary=boundary,
-        json=json_path,
-        report=report,
-        submission=submission,
-        submission_file=submission_file,
-        sheet=sheet,
-        count=count,
-        how=how,
-    )
     import_module("train.evaluate.scoring").score(order)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from pipeline.options import bundled
 from train.export.order import Order
 from train.predict.options import Size
 
@@ -25,25 +26,19 @@ from train.predict.options import Size
     help="--int8: refuse where mIoU falls by more points.",
 )
 @click.option(
-    "--calibrate", type=click.IntRange(1), default=64, show_default=True, help="--int8: images to calibrate and score."
+    "--calibrate",
+    "images",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    help="--int8: images to calibrate and score.",
 )
 @click.option("--data", help="Shard folder, for real images.  [default: the one it was trained on, where it is there]")
 @click.option("--split", default="val", show_default=True, help="Whose images it is checked on.")
 @click.option("--size", type=Size(), default="512x512", show_default=True, help="Of noise, where there are no images.")
 @click.option("--check/--no-check", "checks", default=True, help="Run the file, and compare it with the net.")
-def command(
-    path: str,
-    out: Path,
-    argmax: bool,
-    fp16: bool,
-    int8: bool,
-    tolerance: float,
-    calibrate: int,
-    data: str | None,
-    split: str,
-    size: tuple[int, int],
-    checks: bool,
-) -> None:
+@bundled(Order)
+def command(order: Order) -> None:
     """Export a checkpoint to a file that runs without segrail.
 
     \b
@@ -53,5 +48,4 @@ def command(
     The file takes plain images, uint8 [N, 3, H, W] in RGB, of any batch, height and width, and gives logits
     [N, classes, H, W]; it normalizes by itself. It is run and compared with the net on images of the dataset.
     """
-    order = Order(path, data, split, size, out, argmax, fp16, int8, checks, tolerance, calibrate)
     import_module("train.export.shipping").ship(order)

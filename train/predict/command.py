@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from train.predict.options import Asked, Order, inference_options
+from pipeline.options import bundled
+from train.predict.options import Order, inference_options
 
 
 @click.command(context_settings={"max_content_width": 110})
@@ -33,19 +34,8 @@ from train.predict.options import Asked, Order, inference_options
 @click.option("--polygons", type=click.Choice(["geojson", "coco"]), help="Write outlines too.")
 @click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "gpu"]))
 @click.argument("more", nargs=-1)
-def command(
-    path: str,
-    images: tuple[str, ...],
-    out: Path,
-    split: str | None,
-    ids: str,
-    overlay: float,
-    probabilities: bool,
-    polygons: str | None,
-    device: str,
-    more: tuple[str, ...],
-    how: Asked,
-) -> int:
+@bundled(Order)
+def command(order: Order) -> int:
     """Label images, scenes and videos with a checkpoint.
 
     \b
@@ -60,5 +50,4 @@ def command(
     `geo` extra) read by region: an interrupted one goes on where it stopped. Under torchrun the ranks share the files.
     A file that fails is listed at the end, exit code 1; the others are done.
     """
-    order = Order(path, [*images, *more], split, out, overlay, (probabilities, polygons, ids), device, how)
     return import_module("train.predict.labeling").label(order)

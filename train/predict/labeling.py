@@ -28,7 +28,7 @@ def label(order: Order) -> int:
         state = checkpoint.load_net(order.path, ranks.device)
         facts = state["dataset"]
         recipe = config.parse(state["config"])
-        items = find(order.images, order.split)
+        items = find([*order.images, *order.more], order.split)
         output = Output.of(facts, order.out, order.overlay, order.extras)
         backends.set_tf32(recipe.train.tf32, ranks.device)
         net = model.from_checkpoint(state).to(ranks.device).to(memory_format=torch.channels_last)

@@ -67,14 +67,25 @@ class Order:
 
     path: str
     """The checkpoint."""
-    images: list[str]
+    images: tuple[str, ...]
+    """Of --images."""
+    more: tuple[str, ...]
+    """Further ones: what a shell makes of a pattern without quotes."""
     split: str | None
     out: Path
+    ids: str
+    """train | raw: the values of masks."""
     overlay: float
-    extras: tuple[bool, str | None, str]
-    """Whether probabilities are written, which form of outlines, which ids."""
+    probabilities: bool
+    polygons: str | None
+    """geojson | coco."""
     device: str
     how: Asked
+
+    @property
+    def extras(self) -> tuple[bool, str | None, str]:
+        """Whether probabilities are written, which form of outlines, which ids."""
+        return self.probabilities, self.polygons, self.ids
 
 
 def inference_options(modes: list[str], default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
