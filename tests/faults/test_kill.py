@@ -179,17 +179,7 @@ def test_export_and_predict(name: str, toy: Path, trained: Path, tmp_path: Path,
     words = ["train.export", "--checkpoint", str(trained), "--out", str(out / "net.onnx")]
     if name == "predict":
         images = str(tmp_path / "images" / "img" / "x")
-        words = [
-            "train.predict",
-            "--checkpoint",
-            str(trained),
-            "--images",
-            images,
-            "--out",
-            str(out),
-            "--device",
-            "cpu",
-        ]
+        words = ["train.predict", "--checkpoint", str(trained), "--images", images, "--out", str(out)]
     out.mkdir()
     begun = time.monotonic()
     subprocess.run([sys.executable, "-m", *words], cwd=ROOT, check=True, capture_output=True)
@@ -203,3 +193,41 @@ def test_export_and_predict(name: str, toy: Path, trained: Path, tmp_path: Path,
         whole = {path: data for path, data in found.items() if ".partial" not in str(path)}
         same = whole.keys() == expected.keys() and (name == "export" or whole == expected)
         count.check(done and same, f"trial {trial}: done {done}, {sorted(map(str, found))}")
+
+
+LARGE = """
+import sys
+from train.predict import scene
+scene.MOST_WHOLE = 5000  # pixels: as if the image were one that is too large to be labeled whole
+from train.predict.command import command
+command()
+"""
+
+
+def test_prediction_goes_on(trained: Path, tmp_path: Path, tally: Start, many: Many) -> None:
+    """A large image in windows: killed between two rows of them, it goes on and ends with the same labels."""
+    if not many(0, 1):
+        pytest.skip("in the long part: make faults")
+    count = tally("Kill", "train.predict of a large image: goes on after its last row of windows, the same labels")
+    write_pair(tmp_path / "images", "x", "a", 1, (480, 640))
+    image, draw = tmp_path / "images" / "img" / "x" / "a.jpg", random.Random(15)
+
+    def start(out: Path) -> subprocess.Popen[bytes]:
+        words = ["--checkpoint", trained, "--images", image, "--out", out, "--device", "cpu", "--window", "64"]
+        line = [sys.executable, "-c", LARGE, *words, "--stride", "40", "--overlay", "0"]
+        return subprocess.Popen([str(word) for word in line], cwd=ROOT, stdout=subprocess.DEVNULL)
+
+    assert start(tmp_path / "whole").wait(300) == 0
+    expected = (tmp_path / "whole" / "masks" / "a.png").read_bytes()
+    for trial in range(6):
+        out = tmp_path / str(trial)
+        done, process = out / "unfinished" / "a" / "done.json", start(out)
+        while not done.exists() and process.poll() is None:
+            time.sleep(0.002)
+        time.sleep(draw.uniform(0, 0.5))
+        half = done.exists()
+        process.kill()
+        process.wait()
+        code = start(out).wait(300)
+        same = code == 0 and (out / "masks" / "a.png").read_bytes() == expected
+        count.check(half and same and not done.exists(), f"trial {trial}: killed half way {half}, code {code}, {same}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import secrets
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,17 @@ _POLICY = (
 
 
 def app(gallery: Gallery, token: str, host: str) -> FastAPI:
-    """The ASGI application. Without the token nothing is answered; nor under another host's name (DNS rebinding)."""
+    """The ASGI application. Without the token nothing is answered; nor under another host's name (DNS rebinding).
+
+    Nor is a request that another site's page makes, even where it knows the token.
+    """
 
     def checked(request: Request) -> None:
         if not secrets.compare_digest(request.query_params.get("token", "").encode(), token.encode()):
             raise HTTPException(403, "open the link that train.view printed: it holds a token")
+        origin = request.headers.get("origin")
+        if origin is not None and origin.partition("://")[2] != request.headers["host"]:
+            raise HTTPException(403, "asked for by another page")
 
     served = FastAPI(dependencies=[Depends(checked)], docs_url=None, redoc_url=None, openapi_url=None)
     served.add_middleware(TrustedHostMiddleware, allowed_hosts=[host, "127.0.0.1", "localhost"])
@@ -66,6 +73,8 @@ def app(gallery: Gallery, token: str, host: str) -> FastAPI:
             image, mask, shares = await run_in_threadpool(gallery.segment, bytes(data))
         except UserError as error:
             raise HTTPException(422, str(error)) from error
+        except OSError as error:  # the file is kept in the temporary folder for as long as it is read
+            raise HTTPException(507, f"the file cannot be kept in {tempfile.gettempdir()}: {error.strerror}") from error
         return {"image": _uri(image), "prediction": _uri(mask), "shares": shares}
 
     return served
