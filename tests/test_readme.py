@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 
 import click
 import pytest
 import yaml
 
+from bench import console
 from tests.conftest import ROOT
 from train import config
 from train.__main__ import SUBCOMMANDS
@@ -92,3 +94,21 @@ def test_make_targets_exist() -> None:
     targets = set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.M))
     named = set(re.findall(r"^ {4}make ([a-z-]+)", TEXT, re.M))
     assert named and named <= targets
+
+
+def test_the_command_reference_has_every_command() -> None:
+    spec = spec_from_file_location("generate", ROOT / "docs" / "site" / "generate.py")
+    assert spec is not None and spec.loader is not None
+    generate = module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    listed = {title: (module, attribute) for title, module, attribute in generate.COMMANDS}
+    modules = [module for module, _ in console.COMMANDS.values()] + [f"bench.{name}" for name in console.BENCHES]
+    wanted = [f"python -m {module}" for module in modules] + [f"python -m train {name}" for name in SUBCOMMANDS]
+    assert sorted(listed) == sorted(wanted)
+    for module, attribute in listed.values():
+        assert isinstance(getattr(import_module(module), attribute), click.Command)
+
+
+def test_the_site_shows_every_page() -> None:
+    nav = (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2]
+    assert [path.name for path in (ROOT / "docs").glob("*.md") if f" {path.name}\n" not in nav + "\n"] == []

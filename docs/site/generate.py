@@ -22,12 +22,16 @@ COMMANDS = [
     ("python -m train.evaluate", "train.evaluate.command", "command"),
     ("python -m train.predict", "train.predict.command", "command"),
     ("python -m train.export", "train.export.command", "command"),
+    ("python -m train.view", "train.view.command", "command"),
     ("python -m train.report", "train.report.command", "command"),
     ("python -m bench.loader", "bench.loader", "command"),
     ("python -m bench.train", "bench.train", "command"),
     ("python -m bench.nets", "bench.nets", "main"),
     ("python -m bench.ingest", "bench.ingest", "main"),
+    ("python -m bench.predict", "bench.predict", "main"),
+    ("python -m bench.scale", "bench.scale", "main"),
     ("python -m bench.ablation", "bench.ablation", "command"),
+    ("python -m bench.gpu_report", "bench.gpu_report", "command"),
 ]
 
 
