@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
@@ -46,7 +48,8 @@ def building(canvas: Canvas, street: Street, lot: Lot) -> None:
     light = canvas.light
     towards = np.array((-lot.side, 0.0, 0.0))
     if not lot.hidden_end:
-        _wall(canvas, np.array(gable), near, near + back, lot.height, wall, "end", kind, _TOWARDS_US, rng)
+        end = _Face(np.array(gable), near, near + back, lot.height, _TOWARDS_US, wall, "end")
+        _wall(canvas, end, kind, rng)
     if pitched:
         slope = np.stack(
             [near + up - towards * -0.3, far + up - towards * -0.3, far + back / 2 + (0, ridge, 0), middle]
@@ -57,42 +60,48 @@ def building(canvas: Canvas, street: Street, lot: Lot) -> None:
             depth = max(canvas.camera.distance(lot.face, (lot.near + lot.far) / 2), 1)
             canvas.paint([Part([polygon], light.on(roof, tilt))], kind, depth, rng, 0.12)
     # seen from its back only where the camera stands behind the wall's plane, which the lots never allow
-    start, end = (near, far) if lot.side < 0 else (far, near)
-    face = np.array([near, far, far + up, near + up])
-    _wall(canvas, face, start, end, lot.height, wall, style, kind, towards, rng)
+    start, stop = (near, far) if lot.side < 0 else (far, near)
+    outline = np.array([near, far, far + up, near + up])
+    _wall(canvas, _Face(outline, start, stop, lot.height, towards, wall, style), kind, rng)
 
 
-def _wall(
-    canvas: Canvas,
-    outline: np.ndarray,
-    start: np.ndarray,
-    end: np.ndarray,
-    height: float,
-    color: np.ndarray,
-    style: str,
-    kind: Kind,
-    normal: np.ndarray,
-    rng: np.random.Generator,
-) -> None:
-    """Paints a textured wall. `start` -> `end` is its foot, left to right as seen; `outline` (N, 3) its world shape."""
+@dataclass(frozen=True)
+class _Face:
+    """One side of a building as it stands in the world. Lengths in meters."""
+
+    outline: np.ndarray
+    """(N, 3), its shape."""
+    start: np.ndarray
+    """(3,), where its foot begins: on the left as it is seen."""
+    end: np.ndarray
+    height: float
+    """Up to which it has windows."""
+    normal: np.ndarray
+    color: np.ndarray
+    style: str
+    """As of `facades.Wall`."""
+
+
+def _wall(canvas: Canvas, face: _Face, kind: Kind, rng: np.random.Generator) -> None:
+    """Paints a textured wall."""
     camera, light = canvas.camera, canvas.light
-    polygon = camera.polygon(outline)
+    polygon = camera.polygon(face.outline)
     window = canvas.window([polygon]) if polygon is not None else None
     seed = int(rng.integers(1 << 31))
     if polygon is None or window is None:
         return
     left, top, right, bottom = window
-    length = float(np.hypot(*(end - start)[[0, 2]]))
-    depths = np.maximum(camera.to_camera(outline)[:, 2], 1.5)
-    total = max(float(outline[:, 1].max()), height)
+    length = float(np.hypot(*(face.end - face.start)[[0, 2]]))
+    depths = np.maximum(camera.to_camera(face.outline)[:, 2], 1.5)
+    total = max(float(face.outline[:, 1].max()), face.height)
     scale = float(np.clip(camera.focal / np.sqrt(depths.min() * depths.max()), 0.5, 60))
     # a wall beside the lens is mostly out of the picture: no finer than the picture could show
     scale = min(scale, float(np.sqrt(5 * (right - left) * (bottom - top) / (length * total))))
     lot_rng = np.random.Generator(np.random.Philox(key=seed))
-    texture = facade(lot_rng, Wall(length, total, height, scale, color, style, light.lamps))
-    lit = light.on(np.ones(3), normal)
+    texture = facade(lot_rng, Wall(length, total, face.height, scale, face.color, face.style, light.lamps))
+    lit = light.on(np.ones(3), face.normal)
     shown = texture.shape[0] / scale
-    plane = camera.plane(start, (end - start) / length, np.array((0.0, 1.0, 0.0)))
+    plane = camera.plane(face.start, (face.end - face.start) / length, np.array((0.0, 1.0, 0.0)))
     to_window = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1.0]])
     from_texture = np.array([[1 / scale, 0, 0], [0, -1 / scale, shown], [0, 0, 1.0]])
     rgb = cv2.warpPerspective(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import cv2
 import numpy as np
@@ -60,7 +59,7 @@ class _Windows:
 def facade(rng: np.random.Generator, wall: Wall) -> np.ndarray:
     """A flat wall (total * scale, length * scale, 3) uint8, unlit."""
     pixels = _plaster(rng, wall)
-    paint = partial(_rectangle, pixels, wall)
+    paint = _painter(pixels, wall)
     windows = _divide(rng, wall)
     _fill(rng, wall, windows, paint)
     if wall.style == "shops":
@@ -90,12 +89,16 @@ def _plaster(rng: np.random.Generator, wall: Wall) -> np.ndarray:
     return pixels
 
 
-def _rectangle(pixels: np.ndarray, wall: Wall, x0: float, y0: float, x1: float, y1: float, tint: np.ndarray) -> None:
-    """Paints a rectangle, in meters from the wall's foot up."""
-    a, b = int(x0 * wall.scale + 0.5), int((wall.total - y1) * wall.scale + 0.5)
-    c, d = int(x1 * wall.scale + 0.5) - 1, int((wall.total - y0) * wall.scale + 0.5) - 1
-    if c >= a and d >= b:
-        cv2.rectangle(pixels, (a, b), (c, d), ink(tint), cv2.FILLED)
+def _painter(pixels: np.ndarray, wall: Wall) -> Callable[..., None]:
+    """What paints a rectangle of a color, in meters from the wall's foot up."""
+
+    def rectangle(x0: float, y0: float, x1: float, y1: float, tint: np.ndarray) -> None:
+        a, b = int(x0 * wall.scale + 0.5), int((wall.total - y1) * wall.scale + 0.5)
+        c, d = int(x1 * wall.scale + 0.5) - 1, int((wall.total - y0) * wall.scale + 0.5) - 1
+        if c >= a and d >= b:
+            cv2.rectangle(pixels, (a, b), (c, d), ink(tint), cv2.FILLED)
+
+    return rectangle
 
 
 def _divide(rng: np.random.Generator, wall: Wall) -> _Windows:

@@ -139,8 +139,11 @@ def cafe(canvas: Canvas, light: Light, x: float, z: float, rng: np.random.Genera
         canvas.paint(table.parts, Kind.TABLE, table.depth, rng, 0.06)
 
 
-def barrier(canvas: Canvas, light: Light, x: float, z0: float, z1: float, wall: bool, rng: np.random.Generator) -> None:
-    """A garden wall or a picket fence along the street."""
+def barrier(
+    canvas: Canvas, light: Light, x: float, span: tuple[float, float], wall: bool, rng: np.random.Generator
+) -> None:
+    """A garden wall or a picket fence along the street. span: from which Z to which."""
+    z0, z1 = span
     camera = canvas.camera
     tall = rng.uniform(0.8, 1.6)
     stone = np.array(((150, 142, 130), (158, 100, 80), (176, 172, 164))[rng.integers(3)])

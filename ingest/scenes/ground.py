@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
@@ -11,6 +13,17 @@ from ingest.scenes.kinds import Kind
 from ingest.scenes.street import Street
 
 _GRAY = np.array((1.0, 1.0, 1.02))
+
+
+@dataclass(frozen=True)
+class _Spots:
+    """What each pixel sees of the ground, float32 [H, W] each, in meters."""
+
+    x: np.ndarray
+    z: np.ndarray
+    across: np.ndarray
+    """How much of the ground a pixel covers, to the right and away from the lens."""
+    along: np.ndarray
 
 
 def ground(canvas: Canvas, street: Street, shadow: np.ndarray, rng: np.random.Generator) -> None:
@@ -35,9 +48,10 @@ def ground(canvas: Canvas, street: Street, shadow: np.ndarray, rng: np.random.Ge
         low, high = street.cross
         road = np.maximum(road, _between(z, low, high, along))
         paved = np.maximum(paved, _between(z, low - 2, high + 2, along))
-    surfaces = [_yard(street, x, z, across, along, rng), _pavement(street, x, z, across, along, rng)]
-    asphalt = _asphalt(street, x, z, across, along, rng)
-    _markings(street, asphalt, x, z, across, along, rng)
+    spots = _Spots(x, z, across, along)
+    surfaces = [_yard(street, spots, rng), _pavement(street, spots, rng)]
+    asphalt = _asphalt(street, spots, rng)
+    _markings(street, asphalt, spots, rng)
 
     rgb = surfaces[0]
     rgb += (surfaces[1] - rgb) * paved[..., None]
@@ -89,7 +103,8 @@ def _texture(name: str, x: np.ndarray, z: np.ndarray, per_meter: float, fine: np
     return noise.at(name, x * per_meter + shift[0], z * per_meter + shift[1]) * fade
 
 
-def _asphalt(street: Street, x, z, across, along, rng: np.random.Generator) -> np.ndarray:
+def _asphalt(street: Street, spots: _Spots, rng: np.random.Generator) -> np.ndarray:
+    x, z, across, along = spots.x, spots.z, spots.across, spots.along
     shift = rng.uniform(0, noise.SIDE, 2)
     base = rng.uniform(78, 150) * (_GRAY + rng.normal(0, 0.02, 3))
     tone = 1 + 0.10 * _texture("grain", x, z, 22, along, shift) + 0.07 * _texture("stain", x, z, 5, along * 0.3, shift)
@@ -111,7 +126,8 @@ def _asphalt(street: Street, x, z, across, along, rng: np.random.Generator) -> n
     return (tone[..., None] * base).astype(np.float32)
 
 
-def _pavement(street: Street, x, z, across, along, rng: np.random.Generator) -> np.ndarray:
+def _pavement(street: Street, spots: _Spots, rng: np.random.Generator) -> np.ndarray:
+    x, z, across, along = spots.x, spots.z, spots.across, spots.along
     shift = rng.uniform(0, noise.SIDE, 2)
     tints = ((1.0, 0.99, 0.97), (1.0, 0.98, 1.0), (1.08, 0.94, 0.88), (1.03, 1.0, 0.9))
     tint = np.array(tints[rng.integers(len(tints))])
@@ -129,7 +145,8 @@ def _pavement(street: Street, x, z, across, along, rng: np.random.Generator) -> 
     return (tone[..., None] * base).astype(np.float32)
 
 
-def _yard(street: Street, x, z, across, along, rng: np.random.Generator) -> np.ndarray:
+def _yard(street: Street, spots: _Spots, rng: np.random.Generator) -> np.ndarray:
+    x, z, along = spots.x, spots.z, spots.along
     shift = rng.uniform(0, noise.SIDE, 2)
     if street.yard == "grass":
         base = np.array((96, 122, 58)) * rng.uniform(0.75, 1.15) + (rng.uniform(-10, 40), 0, 0)
@@ -144,8 +161,9 @@ def _yard(street: Street, x, z, across, along, rng: np.random.Generator) -> np.n
     return (tone[..., None] * base).astype(np.float32)
 
 
-def _markings(street: Street, asphalt: np.ndarray, x, z, across, along, rng: np.random.Generator) -> None:
+def _markings(street: Street, asphalt: np.ndarray, spots: _Spots, rng: np.random.Generator) -> None:
     """Lane lines, edge lines, a zebra and a stop line, worn."""
+    x, z, across, along = spots.x, spots.z, spots.across, spots.along
     white = np.array((226, 224, 214)) * rng.uniform(0.85, 1.0) * np.array((1, 1, rng.choice([1.0, 1.0, 0.62])))
     drivable = street.road - street.parking
     lane = 2 * drivable / street.lanes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from ingest.scenes.canvas import Billboard, Canvas, box, disc, limb
@@ -84,10 +86,19 @@ def pedestrian(canvas: Canvas, light: Light, x: float, z: float, rng: np.random.
     canvas.paint(board.parts, Kind.PERSON, board.depth, rng, 0.05)
 
 
-def cyclist(
-    canvas: Canvas, light: Light, x: float, z: float, motor: bool, ridden: bool, side: bool, rng: np.random.Generator
-) -> None:
+@dataclass(frozen=True)
+class Cycle:
+    """A bicycle or a motorcycle."""
+
+    motor: bool
+    ridden: bool
+    side: bool
+    """Seen from the side, else from the front."""
+
+
+def cyclist(canvas: Canvas, light: Light, x: float, z: float, cycle: Cycle, rng: np.random.Generator) -> None:
     """A bicycle or motorcycle, seen from the side or from behind, with or without its rider."""
+    motor, ridden, side = cycle.motor, cycle.ridden, cycle.side
     board = Billboard(canvas.camera, x, z, mirror=rng.random() < 0.5)
     metal = light.upright(rng.uniform(20, 200, 3))
     black = light.upright(np.array((30, 30, 32)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -16,10 +17,26 @@ _LEAVES = ((74, 102, 44), (56, 88, 42), (98, 120, 52), (64, 84, 58), (110, 112, 
 _AUTUMN = ((176, 118, 42), (158, 78, 40), (186, 150, 60))
 
 
-def tree(
-    canvas: Canvas, light: Light, x: float, z: float, height: float, planted: bool, rng: np.random.Generator
-) -> None:
+@dataclass(frozen=True)
+class Tree:
+    """Of which size (meters), and whether it was planted along a street."""
+
+    height: float
+    planted: bool
+
+
+@dataclass(frozen=True)
+class _Crown:
+    """Leaves: of what, their color, and the blobs that they fill, (x, y, rx, ry) in meters."""
+
+    kind: Kind
+    leaf: np.ndarray
+    blobs: list
+
+
+def tree(canvas: Canvas, light: Light, x: float, z: float, what: Tree, rng: np.random.Generator) -> None:
     """A broad-leaved tree, a poplar or a conifer. Planted along a street it is broad-leaved, its crown cut high."""
+    height, planted = what.height, what.planted
     board = Billboard(canvas.camera, x, z)
     form = "round" if planted else str(rng.choice(["round", "poplar", "conifer"], p=[0.6, 0.15, 0.25]))
     palette = _AUTUMN if rng.random() < 0.12 and form != "conifer" else _LEAVES
@@ -56,13 +73,12 @@ def tree(
             side, radius = (angle - 0.5) * 1.5 * (1 - up), 0.12 + 0.5 * (1 - up)
         y = start + up * (height - start) * 0.94
         blobs.append((lean + side * wide, y, radius * wide, radius * wide * (0.85 if form != "poplar" else 1.6)))
-    _foliage(canvas, light, board, blobs, leaf, Kind.TREE, rng)
+    _foliage(canvas, light, board, _Crown(Kind.TREE, leaf, blobs), rng)
 
 
-def bush(
-    canvas: Canvas, light: Light, x: float, z: float, wide: float, height: float, rng: np.random.Generator
-) -> None:
-    """A bush or a piece of hedge."""
+def bush(canvas: Canvas, light: Light, x: float, z: float, size: tuple[float, float], rng: np.random.Generator) -> None:
+    """A bush or a piece of hedge. size: width and height, meters."""
+    wide, height = size
     board = Billboard(canvas.camera, x, z)
     leaf = np.array(_LEAVES[rng.integers(len(_LEAVES))]) * rng.uniform(0.7, 1.1)
     spots = rng.random((12, 3))
@@ -72,7 +88,7 @@ def bush(
         ((a - 0.5) * wide, b * 0.6 * height, 0.25 * wide * (0.6 + c), 0.42 * height * (0.7 + 0.5 * c))
         for a, b, c in spots
     ]
-    _foliage(canvas, light, board, blobs, leaf, Kind.BUSH, rng)
+    _foliage(canvas, light, board, _Crown(Kind.BUSH, leaf, blobs), rng)
 
 
 def pot_plant(canvas: Canvas, light: Light, x: float, z: float, rng: np.random.Generator) -> None:
@@ -92,13 +108,12 @@ def pot_plant(canvas: Canvas, light: Light, x: float, z: float, rng: np.random.G
     blobs = [
         ((a - 0.5) * 0.6 * k, (0.55 + 0.55 * b) * k, 0.2 * k * (0.6 + c), 0.2 * k * (0.6 + c)) for a, b, c in spots
     ]
-    _foliage(canvas, light, board, blobs, leaf, Kind.POT_PLANT, rng)
+    _foliage(canvas, light, board, _Crown(Kind.POT_PLANT, leaf, blobs), rng)
 
 
-def _foliage(
-    canvas: Canvas, light: Light, board: Billboard, blobs: list, leaf: np.ndarray, kind: Kind, rng: np.random.Generator
-) -> None:
-    """Leaves inside the union of blobs (x, y, rx, ry in meters), brighter towards the sun, with a ragged edge."""
+def _foliage(canvas: Canvas, light: Light, board: Billboard, crown: _Crown, rng: np.random.Generator) -> None:
+    """Leaves inside the union of the blobs, brighter towards the sun, with a ragged edge."""
+    blobs, leaf = crown.blobs, crown.leaf
     spots = np.array(blobs)
     centers, radii = board.to_pixels(spots[:, :2]), spots[:, 2:] * board.scale
     window = canvas.window([centers - radii, centers + radii], margin=3 + int(0.3 * radii.max()))
@@ -137,7 +152,7 @@ def _foliage(
     level = tone.astype(np.float32) / 128 * (1 + 0.28 * leaves)
     lit = light.ambient * 0.95 + light.sun * 0.55
     rgb = np.clip(level, 0.12, 2.2)[..., None] * (leaf * lit).astype(np.float32)
-    canvas.blend(window, rgb, alpha, kind, board.depth)
+    canvas.blend(window, rgb, alpha, crown.kind, board.depth)
 
 
 def tree_shadow(x: float, z: float, height: float) -> tuple[np.ndarray, float, float]:

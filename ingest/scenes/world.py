@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ingest.scenes import buildings, furniture, people, plants, vehicles
+from ingest.scenes import buildings, furniture, people, plants, vehicle_parts, vehicles
 from ingest.scenes.canvas import Canvas
 from ingest.scenes.kinds import Kind
 from ingest.scenes.light import Light
@@ -81,7 +81,7 @@ def _building(street: Street, lot: Lot) -> Callable[[Canvas, Light, np.random.Ge
 
 def _vehicle(street: Street, kind: Kind, x: float, z: float, heading: float) -> Thing:
     length, width, height = vehicles.size_of(kind)
-    pose = vehicles.Pose(x + street.bend(z), z, heading + np.arctan(2 * street.curve * z))
+    pose = vehicle_parts.Pose(x + street.bend(z), z, heading + np.arctan(2 * street.curve * z))
 
     def paint(canvas: Canvas, light: Light, rng: np.random.Generator) -> None:
         vehicles.vehicle(canvas, light, kind, pose, rng)
@@ -90,7 +90,7 @@ def _vehicle(street: Street, kind: Kind, x: float, z: float, heading: float) -> 
 
 
 def _cycle(street: Street, x: float, z: float, motor: bool, ridden: bool, side: bool) -> Thing:
-    return _stand(street, x, z, people.cyclist, 0.4, 1.5 if ridden else 0.8, motor, ridden, side)
+    return _stand(street, x, z, people.cyclist, 0.4, 1.5 if ridden else 0.8, people.Cycle(motor, ridden, side))
 
 
 def _person(street: Street, x: float, z: float) -> Thing:
@@ -98,7 +98,7 @@ def _person(street: Street, x: float, z: float) -> Thing:
 
 
 def _tree(street: Street, x: float, z: float, height: float, planted: bool) -> Thing:
-    thing = _stand(street, x, z, plants.tree, 0.5 * height, 0, height, planted)
+    thing = _stand(street, x, z, plants.tree, 0.5 * height, 0, plants.Tree(height, planted))
     return replace(thing, shadow=plants.tree_shadow(thing.x, z, height))
 
 
@@ -108,7 +108,7 @@ def _barrier(street: Street, x: float, near: float, far: float, wall: bool) -> T
     foot = np.array([(x, near), (x + 0.1, near), (x, far)])
 
     def paint(canvas: Canvas, light: Light, rng: np.random.Generator) -> None:
-        furniture.barrier(canvas, light, x, near, far, wall, rng)
+        furniture.barrier(canvas, light, x, (near, far), wall, rng)
 
     return Thing(x, middle, far - near, paint, (foot, 0, 1.0), order=far)
 
@@ -217,7 +217,7 @@ def _yard(street: Street, side: int, rng: np.random.Generator) -> list[Thing]:
             things.append(_tree(street, x, z, rng.uniform(3.5, 11), False))
         else:
             wide, high = rng.uniform(1, 3), rng.uniform(0.7, 1.8)
-            things.append(_stand(street, x, z, plants.bush, 0.4 * wide, high * 0.7, wide, high))
+            things.append(_stand(street, x, z, plants.bush, 0.4 * wide, high * 0.7, (wide, high)))
     if strip > 1.2 and rng.random() < 0.6:
         wall, z = rng.random() < 0.5, rng.uniform(3, 12)
         while z < 80:
