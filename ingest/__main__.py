@@ -165,7 +165,10 @@ def verify(folder: Path, deep: bool) -> None:
     shards = sum(len(split.shards) for split in facts.splits.values())
     samples = sum(split.samples for split in facts.splits.values())
     are = "is" if shards == 1 else "are"
-    click.echo(f"{folder}: {counted(shards, 'shard')} with {counted(samples, 'sample')} {are} whole and as ingested")
+    edited = "; dataset.json is as signed after an edit (reindex --edited)" if facts.edited else ""
+    click.echo(
+        f"{folder}: {counted(shards, 'shard')} with {counted(samples, 'sample')} {are} whole and as ingested{edited}"
+    )
 
 
 @main.command(short_help="Make a shard folder's records and indexes anew, from its tars.")

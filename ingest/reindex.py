@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ingest.errors import UserError
 from ingest.pixels.decode import decode_image
-from ingest.shards import areas, atomic, columns_writer, idx, manifest, rows, summary
+from ingest.shards import areas, atomic, columns_writer, idx, manifest, rows, summary, sums
 from ingest.shards.idx import Member
 from ingest.shards.manifest import SCHEMA, Manifest, Sample, Shard, ShardRecord
 from ingest.verify import check_tar
@@ -28,6 +28,8 @@ def reindex(folder: Path, edited: bool = False) -> Manifest:
     edited: dataset.json was changed on purpose. What can be measured (pixel counts, sizes, mean, std) is measured anew.
     """
     old = manifest.load(folder, edited)
+    # Told apart from then on: `verify` can no longer vouch for what ingest wrote there.
+    changed = edited and sums.holds((folder / manifest.FILE).read_bytes()) is not True
     splits = {}
     mean, std = old.mean, old.std
     total = sum(shard.bytes for split in old.splits.values() for shard in split.shards)
@@ -46,7 +48,7 @@ def reindex(folder: Path, edited: bool = False) -> Manifest:
             splits[name] = dataclasses.replace(made, skipped=split.skipped)
             if name == summary.training_split(old.splits):
                 mean, std = summary.mean_std(records)
-    new = dataclasses.replace(old, splits=splits, mean=mean, std=std, schema=SCHEMA)
+    new = dataclasses.replace(old, splits=splits, mean=mean, std=std, schema=SCHEMA, edited=old.edited or changed)
     manifest.save(new, folder)
     atomic.sweep(folder)  # of runs that were killed
     return manifest.load(folder)

@@ -12,6 +12,8 @@ from ingest.errors import UserError
 from ingest.report import table
 from ingest.shards import class_weights, manifest, wording
 
+_MOST_BARS = 40  # in a column of the plot
+
 
 @dataclass(frozen=True)
 class ClassStats:
@@ -91,20 +93,24 @@ def as_table(stats: Stats) -> str:
 
 
 def draw(stats: Stats) -> Image.Image:
-    """A bar a class, most frequent first, in the class's color."""
-    line, left, bar = 20, 170, 480
+    """A bar a class, most frequent first, in the class's color; many classes stand in columns."""
+    line, left = 20, 170
     classes = sorted(stats.classes, key=lambda one: -one.pixels)
-    page = Image.new("RGB", (left + bar + 90, (len(classes) + 2) * line), (255, 255, 255))
+    columns = -(-len(classes) // _MOST_BARS)
+    rows = -(-len(classes) // columns)
+    bar = 480 if columns == 1 else 200
+    width = left + bar + 90
+    page = Image.new("RGB", (columns * width, (rows + 2) * line), (255, 255, 255))
     pen, font = ImageDraw.Draw(page), ImageFont.load_default(12)
     title = f"{stats.dataset} {stats.split}: share of the labeled pixels, {wording.count(stats.samples, 'sample')}"
     pen.text((8, 6), title, (0, 0, 0), font=font)
     top = classes[0].share
     for number, one in enumerate(classes):
-        y = (number + 1) * line + 10
-        pen.text((left - 8 - font.getlength(one.name[:26]), y), one.name[:26], (40, 40, 40), font=font)
-        end = left
+        x, y = number // rows * width + left, (number % rows + 1) * line + 10
+        pen.text((x - 8 - font.getlength(one.name[:26]), y), one.name[:26], (40, 40, 40), font=font)
+        end = x
         if one.pixels:
             end += max(1, round(bar * one.share / top))
-            pen.rectangle((left, y + 1, end, y + line - 6), tuple(one.color), (150, 150, 150))
+            pen.rectangle((x, y + 1, end, y + line - 6), tuple(one.color), (150, 150, 150))
         pen.text((end + 6, y), wording.share(one.share, 1, digits=2), (90, 90, 90), font=font)
     return page

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -45,8 +46,11 @@ class Label:
 
     def drawing(self) -> Drawing:
         """The shapes. UserError where the record is broken."""
-        record = self.record.read() if isinstance(self.record, Source) else self.record
-        return registry.get(self.form).parse(record, self.name)
+        form = registry.get(self.form)
+        if not isinstance(self.record, Source):
+            return form.parse(self.record, self.name)
+        with _of_the_form(form, self.record):
+            return form.parse(self.record.read(), self.name)
 
     def ids(self, height: int, width: int) -> NDArray[np.uint8]:
         """Train ids [H, W] for an image of that size, or of a turned one. UserError: another size, a shape at fault."""
@@ -132,15 +136,16 @@ def _labels(
     labels: dict[str, Label] = {}
     left_out = Paired()
     for source in sources(tree, spec, files):
-        for record in records(spec.form, source, spec.attribute):
+        with _of_the_form(spec.form, source):
+            held_records = records(spec.form, source, spec.attribute)
+        for record in held_records:
             name = f"{source.name}: {record.image}" if spec.form.split else source.name
             try:
-                image = finder.find(record.image, os.path.dirname(source.name), name)
+                with _of_the_form(spec.form, source):
+                    image = finder.find(record.image, os.path.dirname(source.name), name)
                 if image is not None and image in labels:
                     raise UserError(f"{name} and {labels[image].name} are both of {image}: keep one of them")
             except UserError as error:
-                if other := _another_form(spec.form, source):
-                    raise UserError(other) from error
                 if not skip_bad:
                     raise
                 left_out.skipped.append(Skipped(record.image, str(error)))
@@ -152,13 +157,19 @@ def _labels(
     return labels, left_out
 
 
-def _another_form(form: Form, source: Source) -> str | None:
-    """What to say of a file that is plainly of another form."""
-    head = source.read()[: registry.HEAD]
-    like = registry.recognize(source.name, head)
-    if like is None or like is form or form.looks_like(source.name, head):
-        return None
-    return f"{source.name} is {like.title}, not {form.title}: write `form: {like.name}` in the spec, or mend `files`"
+@contextlib.contextmanager
+def _of_the_form(form: Form, source: Source) -> Iterator[None]:
+    """What goes wrong inside with a file that is plainly of another form is a UserError that says which."""
+    try:
+        yield
+    except UserError as error:
+        head = source.read()[: registry.HEAD]
+        like = registry.recognize(source.name, head)
+        if like is None or like is form or form.looks_like(source.name, head):
+            raise
+        raise UserError(
+            f"{source.name} is {like.title}, not {form.title}: write `form: {like.name}` in the spec, or mend `files`"
+        ) from error
 
 
 def sources(tree: Tree, spec: LabelSpec, files: str) -> list[Source]:

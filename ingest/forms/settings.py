@@ -39,6 +39,8 @@ def check(raw: Any, classes: Sequence[str], path: str) -> LabelSpec:
     others = raw.get("others", "")
     if others not in ("", "omit", "ignore"):
         raise UserError(f"{path}: labels: others: {others!r} must be omit or ignore (left out: an error)")
+    if str(raw["form"]) not in (known := registry.all_forms()):
+        raise UserError(f"{path}: labels: no label form {str(raw['form'])!r}{nearest(str(raw['form']), known)}")
     form = registry.get(str(raw["form"]))
     if form.on_the_map and not raw.get("attribute"):
         raise UserError(f"{path}: labels: say which attribute of the features names the class, with `attribute: NAME`")

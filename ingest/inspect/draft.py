@@ -161,17 +161,20 @@ def _splits(tree: Tree, made: Draft, main: Sequence[Paired], alone: Sequence[Pai
     if set(by_name) - {"", "test"}:
         order = [split for split in SPLITS if split in by_name]
         made.splits = [Split(split, by_name[split].image_glob, by_name[split].mask_glob) for split in order]
-        if "val" not in by_name:
-            made.doubts.append(
-                "there is no val split: training needs images to validate on; see docs/ingest.md on shares"
-            )
+        _doubt_val(made)
         return
     whole = next(iter(by_name.values()))
     if lists := _lists(tree, whole):
         made.splits = [Split(split, whole.image_glob, whole.mask_glob, file) for split, file in lists.items()]
         made.notes.append(f"splits by lists: {', '.join(lists.values())}")
+        _doubt_val(made)
         return
     _dealt(made, whole)
+
+
+def _doubt_val(made: Draft) -> None:
+    if not any(split.name == "val" for split in made.splits):
+        made.doubts.append("there is no val split: training needs images to validate on; see docs/ingest.md on shares")
 
 
 def _dealt(made: Draft, whole: Paired) -> None:

@@ -137,6 +137,7 @@ class Manifest:
     schema: int = SCHEMA
     pixels: dict[str, Any] | None = None  # what ingest did to raw files (bands, ranges...), for prediction to do alike
     raw_ids: list[int] | None = None  # per class, its value in the source's masks (the least of several); None: none
+    edited: bool = False  # the file was changed by hand after ingest, and signed anew (`reindex --edited`)
     sum: str = field(default="", compare=False)  # of the file itself (`ingest.shards.sums`); "" in schema 1
 
     @property

@@ -137,6 +137,8 @@ def save(manifest: Manifest, folder: str | os.PathLike[str]) -> None:
     """Writes `dataset.json` atomically. Call it last: its presence means that the folder is whole."""
     raw = dataclasses.asdict(manifest)
     del raw["sum"]
+    if not manifest.edited:
+        del raw["edited"]
     text = json.dumps(raw, indent=1)
     # A color or a size on one line: people read this file.
     text = re.sub(r"\[\s+([-+\d.e,\s]+?)\s+\]", lambda match: f"[{' '.join(match[1].split())}]", text)

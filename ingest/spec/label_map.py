@@ -9,6 +9,7 @@ from typing import Any
 from ingest.errors import UserError, brief, nearest
 from ingest.pixels.labels import Color, LabelMap
 from ingest.shards.manifest import IGNORE
+from ingest.shards.wording import count
 
 KEYS = ("ids", "colors", "ignore", "tolerance", "variable", "from", "names", "others")
 _FARTHEST = 442  # from black to white
@@ -89,7 +90,8 @@ def _by_name(raw: dict[str, Any], theirs: Sequence[str], classes: Sequence[str],
             table.append(IGNORE if default is None else default)
     if missing and default is None:
         raise UserError(
-            f"{path}: {len(missing)} classes of the other dataset have no counterpart here ({brief(missing)[1:-1]}): "
+            f"{path}: no counterpart here for {count(len(missing), 'class', 'classes')} of the other dataset "
+            f"({brief(missing)[1:-1]}): "
             "map them in `names`, or all at once with `others: ignore`"
         )
     return table

@@ -155,3 +155,31 @@ def test_reindex_from_the_command_line(shards: Path, ingest):
     done = ingest("reindex", shards)
     assert done.returncode == 0 and "14 samples indexed in schema 2; the tars are as they were" in done.stdout
     verify(shards, deep=True)
+
+
+def said(*words: object) -> str:
+    """What a command prints that goes well."""
+    done = CliRunner().invoke(main, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_an_edit_that_was_signed_is_told(shards: Path):
+    path = shards / "dataset.json"
+    assert said("verify", shards).endswith("whole and as ingested\n") and '"edited"' not in path.read_text()
+    said("reindex", shards, "--edited")  # though nothing was
+    assert said("verify", shards).endswith("whole and as ingested\n")
+    path.write_text(path.read_text().replace('"road"', '"street"'))
+    said("reindex", shards, "--edited")
+    for _ in range(2):
+        assert said("verify", shards).endswith("ingested; dataset.json is as signed after an edit (reindex --edited)\n")
+        said("reindex", shards)
+
+
+def test_bars_of_many_classes_fit_a_screen():
+    colors = [[200, number, 0] for number in range(150)]
+    classes = [stats.ClassStats("class", color, 150 - color[1], 0.01, 1.0, 1.0) for color in colors]
+    found = stats.Stats("s", "train", 2, 0.0, {"median": [8, 8]}, [0.5] * 3, [0.25] * 3, classes)
+    page = np.asarray(stats.draw(found))
+    assert page.shape[0] < 900 and page.shape[1] < 2000
+    assert all((page == color).all(-1).sum() > 100 for color in colors)  # a bar each, none over another

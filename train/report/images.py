@@ -9,7 +9,6 @@ from typing import Any
 from PIL import Image
 
 from ingest.shards import pictures
-from ingest.shards.wording import count
 from train.report.classes import data_uri, swatch
 from train.report.run import IMAGES, RunRecord
 from train.report.text import percent
@@ -39,11 +38,11 @@ def _patch(color: Sequence[int]) -> str:
 
 
 def _legend(run: RunRecord) -> str:
-    """The classes that the images show, and how many they do not."""
+    """The entries of the pictures' legends: of many classes those that the images show, and how many they do not."""
     shown = {name for entry in run.images for name in entry.get("iou", {})}
-    chips = [f"<span>{swatch(run, name)}{escape(name)}</span>" for name in run.palette if name in shown]
-    if missing := len(run.palette) - len(chips):
-        chips.append(f"<span>{count(missing, 'class', 'classes')} not shown</span>")
+    names = list(run.palette)
+    entries = pictures.class_entries(names, [run.palette[name] for name in names], [name in shown for name in names])
+    chips = [f"<span>{swatch(run, entry.text)}{escape(entry.text)}</span>" for entry in entries]
     return f'<p class="chips">{"".join(chips)}</p>'
 
 

@@ -270,3 +270,29 @@ def test_damaged_brushes_are_refused() -> None:
 
 def test_classes_of_the_scene() -> None:
     assert CLASSES[0] == "background"  # what the tests above rest on
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [("cityscapes", "labelme"), ("supervisely", "labelme"), ("coco", "via"), ("via", "coco"), ("coco", "label studio")],
+)
+def test_a_file_of_another_form_is_named_as_that(tmp_path: Path, wrong: str, right: str) -> None:
+    raw = tmp_path / "raw"
+    write_images(raw)
+    mine = EXPORTS[right](raw)
+    name = re.search(r"form: (\w+)", mine)
+    assert name is not None
+    spec = spec_file(raw, mine.replace(f"form: {name[1]}", f"form: {wrong}"))
+    with pytest.raises(UserError, match=rf"\.json is .* json, not .*: write `form: {name[1]}`"):
+        ingest_all(raw, spec)
+
+
+def test_shapes_that_show_one_class_are_refused_with_what_to_mend(exported, quick, tmp_path: Path) -> None:
+    raw, spec = exported("coco")
+    text = spec.read_text()
+    classes = re.search(r"classes: (.*)", text)
+    assert classes is not None
+    spec.write_text(text.replace("{form: coco,", "{form: coco, background: car, omit: [tree, dog],"))
+    spec.write_text(re.sub(r"classes: .*", "classes: [car, boat]", spec.read_text()))
+    done = quick("folder", raw, "--spec", spec, "--out", tmp_path / "out")
+    assert done.returncode == 2 and "`omit`" in done.stderr and "the masks hold" not in done.stderr, done.stderr

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from ingest.datasets.folder import find
+from ingest.errors import UserError
 from ingest.inspect.draft import draft
 from ingest.inspect.findings import Draft
 from ingest.inspect.text import text
@@ -175,9 +176,13 @@ def test_lists_name_the_splits(tmp_path: Path) -> None:
     (tmp_path / "sets").mkdir()
     (tmp_path / "sets/train.txt").write_text("0\n1\n2\n")
     (tmp_path / "sets/val.txt").write_text("3\n4\n")
-    _, labels = concluded(tmp_path)
+    made, labels = concluded(tmp_path)
     assert {split: len(mine) for split, mine in labels.items()} == {"train": 3, "val": 2}
     np.testing.assert_array_equal(labels["val"][0], mask(3))
+    assert not any("no val split" in doubt for doubt in made.doubts)
+    (tmp_path / "sets/val.txt").unlink()
+    made, labels = concluded(tmp_path)
+    assert list(labels) == ["train"] and any("no val split" in doubt for doubt in made.doubts)
 
 
 def test_endings_of_tiles_are_no_kinds_of_files(tmp_path: Path) -> None:
@@ -361,3 +366,15 @@ def test_annotation_files_that_say_the_same(tmp_path: Path) -> None:
     assert any("via_some.json annotates the same images" in doubt for doubt in made.doubts)
     assert any("for prediction" in note for note in made.notes)
     assert {split: len(mine) for split, mine in labels.items()} == {"train": 4, "val": 4}
+
+
+def test_array_files_of_several_matrices_are_told(tmp_path: Path) -> None:
+    """Which one is the mask is not guessed: the line says that, and what there is."""
+    import scipy.io
+
+    for number in range(3):
+        save(picture(number), tmp_path / f"photos/{number}.jpg")
+        (tmp_path / "truth").mkdir(exist_ok=True)
+        scipy.io.savemat(tmp_path / f"truth/{number}.mat", {"inst": mask(number), "cls": mask(number)})
+    with pytest.raises(UserError, match=r"no masks .*truth/0\.mat holds .*which is the mask.*variable.*write a spec"):
+        draft(Tree(tmp_path))
