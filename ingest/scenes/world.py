@@ -53,9 +53,10 @@ def shade(street: Street, thing: Thing, light: Light) -> Light:
 
 
 def _stand(
-    street: Street, x: float, z: float, painter: Callable[..., None], radius: float, height: float, *extra: object
+    street: Street, x: float, z: float, painter: Callable[..., None], size: tuple[float, float], *extra: object
 ) -> Thing:
-    """Something at (x, z) of the straight street: `painter(canvas, light, x, z, *extra, rng)`."""
+    """Something at (x, z) of the straight street: `painter(canvas, light, x, z, *extra, rng)`. size: radius, height."""
+    radius, height = size
     x += street.bend(z)
 
     def paint(canvas: Canvas, light: Light, rng: np.random.Generator) -> None:
@@ -90,15 +91,15 @@ def _vehicle(street: Street, kind: Kind, x: float, z: float, heading: float) -> 
 
 
 def _cycle(street: Street, x: float, z: float, motor: bool, ridden: bool, side: bool) -> Thing:
-    return _stand(street, x, z, people.cyclist, 0.4, 1.5 if ridden else 0.8, people.Cycle(motor, ridden, side))
+    return _stand(street, x, z, people.cyclist, (0.4, 1.5 if ridden else 0.8), people.Cycle(motor, ridden, side))
 
 
 def _person(street: Street, x: float, z: float) -> Thing:
-    return _stand(street, x, z, people.pedestrian, 0.22, 1.6)
+    return _stand(street, x, z, people.pedestrian, (0.22, 1.6))
 
 
 def _tree(street: Street, x: float, z: float, height: float, planted: bool) -> Thing:
-    thing = _stand(street, x, z, plants.tree, 0.5 * height, 0, plants.Tree(height, planted))
+    thing = _stand(street, x, z, plants.tree, (0.5 * height, 0), plants.Tree(height, planted))
     return replace(thing, shadow=plants.tree_shadow(thing.x, z, height))
 
 
@@ -156,7 +157,7 @@ def _pavement(street: Street, side: int, busy: float, rng: np.random.Generator) 
 
     def place(x: float, z: float, painter: Callable[..., None], radius: float, height: float, *extra: object) -> None:
         if free(z):
-            things.append(_stand(street, x, z, painter, radius, height, *extra))
+            things.append(_stand(street, x, z, painter, (radius, height), *extra))
 
     for _ in range(rng.poisson(8 * busy)):  # people, often in twos and threes
         z, x = 3.5 + 50 * rng.random() ** 1.7, side * rng.uniform(street.road + 0.4, street.outer(side) - 0.2)
@@ -217,7 +218,7 @@ def _yard(street: Street, side: int, rng: np.random.Generator) -> list[Thing]:
             things.append(_tree(street, x, z, rng.uniform(3.5, 11), False))
         else:
             wide, high = rng.uniform(1, 3), rng.uniform(0.7, 1.8)
-            things.append(_stand(street, x, z, plants.bush, 0.4 * wide, high * 0.7, (wide, high)))
+            things.append(_stand(street, x, z, plants.bush, (0.4 * wide, high * 0.7), (wide, high)))
     if strip > 1.2 and rng.random() < 0.6:
         wall, z = rng.random() < 0.5, rng.uniform(3, 12)
         while z < 80:
@@ -236,7 +237,7 @@ def _crossing(street: Street, busy: float, rng: np.random.Generator) -> list[Thi
         if rng.random() < 0.7:
             for side in (-1, 1):
                 x, z = side * (street.road + 0.4), street.zebra - 0.6
-                things.append(_stand(street, x, z, furniture.traffic_light, 0.15, 3.2))
+                things.append(_stand(street, x, z, furniture.traffic_light, (0.15, 3.2)))
     if street.cross and rng.random() < 0.6:
         z = sum(street.cross) / 2
         for _ in range(rng.integers(1, 3)):
