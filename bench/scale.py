@@ -25,6 +25,7 @@ _COLUMNS = {
     "open_mb": ("open MB", "memory of a rank after opening, MB beside the shared map", 1),
     "order_ms": ("order ms", "to order an epoch, milliseconds", 1),
     "resume_ms": ("resume ms", "to the first step in the middle of an epoch, milliseconds", 1),
+    "eval_ms": ("eval ms", "to form validation batches of equal image size, CPU milliseconds", 1),
     "step_ms": ("step ms", "to plan a step of 8 crops, CPU milliseconds", 3),
     "mb": ("MB", "memory of a rank at work, MB beside the shared map", 1),
     "open_files": ("open files", "open files", 0),

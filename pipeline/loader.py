@@ -8,12 +8,9 @@ import json
 from collections.abc import Generator, Iterator
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ingest.errors import UserError
 from ingest.shards.reader import ShardSet
-from pipeline import aim, color, geometry, plan
+from pipeline import aim, color, equal_sizes, geometry, plan
 from pipeline.augment import blur_sigmas
 from pipeline.batch import Batch
 from pipeline.config import Stream
@@ -147,7 +144,7 @@ class EvalLoader:
     def __init__(self, shards: ShardSet, batch_size: int = 1, feeding: Feeding | None = None) -> None:
         """feeding: with what batches are made, for which rank (None: on the CPU, for one)."""
         self.shards, self.batch_size, self.feeding = shards, batch_size, feeding or Feeding()
-        self.batches = _equal_sized(shards.sizes_hw, batch_size)[self.feeding.rank :: self.feeding.ranks]
+        self.batches = equal_sizes.batches(shards.sizes_hw, batch_size).of_rank(self.feeding.rank, self.feeding.ranks)
 
     def __len__(self) -> int:
         """Batches of this rank."""
@@ -163,12 +160,3 @@ class EvalLoader:
             return gpu.whole_images(self.shards, requests, self.batch_size, feeding)
         batches = cpu.whole_images(self.shards, requests, feeding)
         return batches if feeding.copy_to is None else handover.copied(batches, feeding.copy_to)
-
-
-def _equal_sized(sizes_hw: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
-    """All samples in batches of one size each; inside a size, and among the batches, in the samples' order."""
-    groups: dict[tuple[int, int], list[int]] = {}
-    for sample, (height, width) in enumerate(sizes_hw.tolist()):
-        groups.setdefault((height, width), []).append(sample)
-    batches = [group[i : i + batch_size] for group in groups.values() for i in range(0, len(group), batch_size)]
-    return [np.array(batch, dtype=np.int64) for batch in sorted(batches)]

@@ -16,7 +16,7 @@ from ingest.shards.reader import ShardSet
 from pipeline import plan
 from pipeline.config import Stream
 from pipeline.feeding import Feeding
-from pipeline.loader import TrainLoader
+from pipeline.loader import EvalLoader, TrainLoader
 
 _BATCH, _STEPS = 8, 300
 
@@ -37,6 +37,9 @@ def measure(folder: str) -> Facts:
     next(requests)
     resumed = time.perf_counter() - start
     start = time.process_time()
+    EvalLoader(shards, _BATCH, Feeding(threads=1))
+    validating = time.process_time() - start
+    start = time.process_time()
     steps = sum(1 for _ in itertools.islice(requests, min(_STEPS, len(shards) // _BATCH // 4)))
     took = time.process_time() - start
     return {
@@ -44,6 +47,7 @@ def measure(folder: str) -> Facts:
         "open_mb": after_open - before,
         "order_ms": 1000 * ordered,
         "resume_ms": 1000 * resumed,
+        "eval_ms": 1000 * validating,
         "step_ms": 1000 * took / steps,
         "mb": _private_mb() - before,
         "open_files": float(len(os.listdir("/proc/self/fd"))),
