@@ -49,7 +49,7 @@ class TrainLoader:
         if not self.steps_per_epoch:
             raise UserError(
                 f"split {shards.split!r} has {self.epoch_samples} samples, fewer than one global batch of "
-                f"{self.global_batch} ({ranks} x {self.batch_size}): lower the batch size"
+                f"{self.global_batch} ({ranks} x {self.batch_size}): lower data.batch_size"
             )
         if stream.augment.cat_max_ratio < 1:
             shards.areas(0)  # a dataset without the record is refused here, not in a thread

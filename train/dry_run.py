@@ -23,7 +23,7 @@ import yaml
 from PIL import Image
 
 from ingest.errors import UserError, nearest
-from ingest.shards import manifest
+from ingest.shards import manifest, wording
 from train import build, loop
 from train.config import Recipe
 from train.distributed import Ranks, joined
@@ -179,7 +179,7 @@ def dry_run(recipe: Recipe, ranks: Ranks, shards: Path, folder: Path) -> str:
     trained = [p.numel() for p in run.net.parameters() if p.requires_grad]
     size = (folder / "checkpoints" / "last.pt").stat().st_size
     frozen = f" ({sum(trained) / 1e6:.2f} M trained)" if len(trained) < len(parameters) else ""
-    validated = f", {summary.last.images} images validated" if summary.last else ", no validation"
+    validated = f", {wording.count(summary.last.images, 'image')} validated" if summary.last else ", no validation"
     return (
         f"it runs: {recipe.net.name}, {sum(parameters) / 1e6:.2f} M parameters{frozen}, "
         f"{len(summary.classes)} classes; {STEPS} steps, the last in {last['seconds_per_step']:.2f} s{validated}, "

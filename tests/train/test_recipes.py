@@ -89,4 +89,4 @@ def test_a_recipe_trains(name: str, stand_in: Callable[[str], Path], tmp_path: P
     shutil.rmtree(tmp_path / "run")  # up to a gigabyte
     classes = {"ade20k": 150, "camvid": 11, "cityscapes": 19, "cocostuff": 171, "scenes": 8, "voc": 21}
     assert f"{recipe.net.name}, " in report and f" {classes[name.split('_')[0]]} classes; 2 steps" in report
-    assert "1 images validated" in report
+    assert "1 image validated" in report

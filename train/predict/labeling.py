@@ -12,7 +12,7 @@ from ingest.shards.wording import count
 from train import backends, config, model
 from train.checkpoints import checkpoint
 from train.distributed import Ranks, joined
-from train.predict import outlines
+from train.predict import depth, outlines
 from train.predict.inputs import find
 from train.predict.method import inference
 from train.predict.options import Order
@@ -53,9 +53,10 @@ def _tell(parts: list[Done], ranks: Ranks, output: Output) -> int:
     written = [
         name for name in ("masks", "overlays", "videos", "probabilities", "polygons") if (output.folder / name).is_dir()
     ]
-    click.echo(
-        f"{count(sum(part.written for part in parts), 'file')} labeled: {output.folder}/{{{', '.join(written)}}}"
-    )
+    where = f": {output.folder}/{{{', '.join(written)}}}" if written else ""
+    click.echo(f"{count(sum(part.written for part in parts), 'file')} labeled{where}")
+    if largest := [value for part in parts for value in part.largest]:
+        click.echo(depth.note(largest), err=True)
     if failed:
         click.echo(f"{count(len(failed), 'file')} failed:", err=True)
         for _, reason in failed:

@@ -18,6 +18,7 @@ from ingest.pixels import raw, recipe, tiff
 from ingest.pixels.decode import is_tiff
 from ingest.pixels.recipe import PixelRecipe
 from train.checkpoints.state import DatasetFacts
+from train.predict import depth
 
 Array = NDArray[np.uint8]
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
@@ -57,9 +58,11 @@ class Reader:
         pixels, valid = raw.read_pixels(data, str(path), self.recipe or PixelRecipe())
         self.check(pixels.shape[2], str(path))
         pixels = pixels if pixels.flags.writeable else pixels.copy()  # Pillow's memory is read-only, torch minds
+        plain = self.recipe is None or self.recipe.plain
+        largest = depth.largest_value(data, str(path)) if plain else None
         if not is_tiff(data):
-            return InMemory(_upright(pixels, data), valid)
-        return InMemory(pixels, valid, facts.place if (facts := tiff_facts(path)) else None)
+            return InMemory(_upright(pixels, data), valid, largest=largest)
+        return InMemory(pixels, valid, facts.place if (facts := tiff_facts(path)) else None, largest)
 
     def check(self, channels: int, name: str) -> None:
         """UserError where an image has another number of channels than the net takes."""
@@ -90,6 +93,8 @@ class InMemory:
     pixels: Array
     valid: NDArray[np.bool_] | None = None
     place: tiff.Place | None = None
+    largest: int | None = None
+    """The file's largest value, where it has 16 bits a value and the net saw pictures of 8."""
 
     @property
     def size(self) -> tuple[int, int]:

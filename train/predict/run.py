@@ -38,6 +38,8 @@ class Done:
     """(file, reason)."""
     annotations: dict[str, tuple[tuple[int, int], list[dict[str, Any]]]] = field(default_factory=dict)
     """COCO's, by file name."""
+    largest: list[int] = field(default_factory=list)
+    """Of each file of 16 bits a value that the net was shown as one of 8 (`train.predict.depth`)."""
 
 
 def run(items: list[Item], labeler: Labeler, reader: Reader, output: Output, auto: bool, quiet: bool) -> Done:
@@ -67,7 +69,10 @@ def run(items: list[Item], labeler: Labeler, reader: Reader, output: Output, aut
                     video.label(item, labeler, reader, output)
                     done.written += 1
                 else:
-                    found = _labeled(item, loaded.result(), labeler, reader, output, auto)
+                    image = loaded.result()
+                    if isinstance(image, InMemory) and image.largest is not None:
+                        done.largest.append(image.largest)
+                    found = _labeled(item, image, labeler, reader, output, auto)
                     behind.append((item, found.mask.shape, writers.submit(_written, found, output)))
             except UserError as error:
                 done.failed.append((str(item), str(error)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from train import backends, config, model
 from train.checkpoints import checkpoint
 from train.checkpoints.state import State
 from train.distributed import chosen_device
-from train.predict import scene
+from train.predict import depth, scene
 from train.predict.method import inference
 from train.predict.options import Asked
 from train.predict.raw import Reader
@@ -54,6 +55,8 @@ class Trained:
     def _pixels(self, image: str | Path | Array) -> tuple[Array, NDArray[np.bool_] | None]:
         if isinstance(image, (str, Path)):
             read = self._reader.read(Path(image))
+            if read.largest is not None:
+                warnings.warn(depth.note([read.largest]), stacklevel=3)
             return read.pixels, read.valid
         pixels = np.asarray(image)
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or 0 in pixels.shape:

@@ -29,6 +29,7 @@ from train.checkpoints import checkpoint
 from train.predict import outlines, outputs, scene
 from train.predict.command import command
 from train.predict.raw import Reader
+from train.predict.trained import load
 
 
 def run(trained: Path, *arguments: object, fails: bool = False) -> Result:
@@ -102,6 +103,36 @@ def test_a_file_that_fails_is_listed_and_the_others_are_done(trained: Path, tmp_
         assert words in line
     assert sorted(path.stem for path in (tmp_path / "out" / "masks").iterdir()) == ["a", "c"]
     assert not (tmp_path / "out" / "overlays").exists()
+
+
+def test_files_of_16_bits_are_told_of(trained: Path, tmp_path: Path) -> None:
+    """The net was trained on 8-bit pictures: 12-bit values in such files are nearly black to it, and a line says so."""
+
+    def ingested(state: dict[str, Any]) -> None:
+        state["dataset"]["pixels"] = PixelRecipe().as_dict()
+
+    plain = altered(trained, tmp_path / "plain.pt", ingested)
+    for name, top, kind in (("a", 4000, "png"), ("b", 60000, "png"), ("c", 3000, "tif")):
+        image = np.full((40, 56), top // 2, np.uint16)
+        image[0, 0] = top
+        (tmp_path / name).mkdir()
+        Image.fromarray(image).save(tmp_path / name / f"{name}.{kind}")
+    photo(tmp_path / "a" / "photo.png")
+
+    for folders, told in (
+        ("ac", "warning: 2 files of 16 bits a value, the largest 4,000: the net was trained on 8-bit pictures, so it "
+         "was shown the high bytes, 0..15 of 255, nearly black: save them as 8 bits with 4,095 as white, or ingest "
+         "such files with `range: [0, 4095]` in the spec and train on those\n"),
+        ("b", "note: 1 file of 16 bits a value, the largest 60,000: the net was trained on 8-bit pictures, so it was "
+         "shown the high bytes, 0..234 of 255\n"),
+    ):  # fmt: skip
+        result = run(plain, "--images", *(tmp_path / folder for folder in folders), "--out", tmp_path / "o")
+        assert result.return_value == 0 and result.stderr == told
+    with pytest.warns(UserWarning, match="the largest 4,000: .* nearly black"):
+        load(plain, "cpu").predict(tmp_path / "a" / "a.png")
+    ranged = altered(trained, tmp_path / "ranged.pt", lambda state: state["dataset"].update(
+        pixels=PixelRecipe(ranges=((0, 4095),)).as_dict()))  # fmt: skip
+    assert run(ranged, "--images", tmp_path / "a" / "a.png", "--out", tmp_path / "o").stderr == ""
 
 
 def test_shards_are_labeled_sample_by_sample(trained: Path, toy: Path, tmp_path: Path) -> None:
