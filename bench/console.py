@@ -21,7 +21,7 @@ COMMANDS = {
     "export": ("train.export", "a checkpoint as one file that needs no segrail"),
     "report": ("train.report", "a run's report.html"),
 }
-BENCHES = ("ablation", "gpu_report", "ingest", "loader", "nets", "predict", "scale", "train")
+BENCHES = ("ablation", "gpu_report", "ingest", "loader", "nets", "parity", "predict", "scale", "train")
 
 
 def main() -> None:
@@ -46,8 +46,8 @@ def main() -> None:
 
 def benches() -> list[str]:
     """Names of `segrail bench NAME`, of those that are there."""
-    folder = os.path.dirname(__file__)
-    return [name for name in BENCHES if os.path.exists(os.path.join(folder, f"{name}.py"))]
+    there = set(os.listdir(os.path.dirname(__file__)))
+    return [name for name in BENCHES if {name, f"{name}.py"} & there]
 
 
 def usage() -> str:

@@ -15,16 +15,19 @@ class Cost(NamedTuple):
     macs: int  # multiply-adds of convolutions and matrix products, half of FlopCounterMode's count, for one image
 
 
-def measure(make: Callable[[], nn.Module], size: int, in_channels: int = 3) -> tuple[Cost, dict[str, Cost]]:
-    """The cost in eval mode of what `make` builds, for one [1,in_channels,size,size] image; and that of its parts.
+def measure(
+    make: Callable[[], nn.Module], size: int | tuple[int, int], in_channels: int = 3
+) -> tuple[Cost, dict[str, Cost]]:
+    """The cost in eval mode of what `make` builds, for one [1,in_channels,H,W] image; and that of its parts.
 
+    size: H and W, or one number for both.
     Parts are the direct submodules; what the net does between them (resizing) has no multiply-adds that are counted.
     """
     with torch.device("meta"):
         net = make().eval()
         counter = FlopCounterMode(display=False)
         with torch.no_grad(), counter:
-            net(torch.zeros(1, in_channels, size, size))
+            net(torch.zeros(1, in_channels, *((size, size) if isinstance(size, int) else size)))
     root = type(net).__name__
     counts = counter.get_flop_counts()
 

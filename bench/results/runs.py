@@ -29,8 +29,12 @@ class Finished:
     """mIoU and step of the checkpoint that train.monitor chose."""
     minutes: float
     """Wall time of all sessions, validations included."""
+    ranks: int
+    """Of its last session."""
     machine: str
     """Processor, and the GPUs that were used."""
+    started: float
+    """When, seconds since 1970."""
     commit: str
     versions: dict[str, str]
 
@@ -56,6 +60,8 @@ def read(folder: Path) -> Finished:
         iou=found["iou"],
         best=(best[2], best[1]) if best and best[2] is not None else None,
         minutes=record.seconds / 60,
+        ranks=int(start.get("ranks", 1)),
+        started=float(starts[0]["time"]),
         machine=_machine(start, str(record.config.get("train", {}).get("device", "auto"))),
         commit=str(start.get("commit", "unknown")),
         versions={name: str(start[name]) for name in ("segrail", "torch", "timm") if name in start},

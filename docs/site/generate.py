@@ -32,6 +32,7 @@ COMMANDS = [
     ("python -m bench.scale", "bench.scale", "main"),
     ("python -m bench.ablation", "bench.ablation", "command"),
     ("python -m bench.gpu_report", "bench.gpu_report", "command"),
+    ("python -m bench.parity", "bench.parity.__main__", "main"),
 ]
 
 

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from bench import ablation
 from ingest.errors import UserError
+from tests.bench.run_folder import write_run
 from tests.shard_folder import smooth_scene, write_shards
 from train import config
 
@@ -29,17 +30,8 @@ class Runner:
         if self.fails and name.startswith(self.fails):
             raise UserError(f"the run {name} failed")
         loaded = config.load(recipe, list(overrides))
-        run = self.folder / name / "time"
-        run.mkdir(parents=True)
-        start = {"time": 100.0, "step": 0, "kind": "event", "what": "start", "cpu": "2 x Z", "gpu": "none"}
-        step = {"time": 220.0, "step": 20, "kind": "train", "seconds_per_step": 0.5}
-        (run / "config.yaml").write_text(config.to_yaml(loaded))
-        (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in (start, step)))
         miou = 0.5 + 0.01 * loaded.seed + (0.1 + 0.02 * loaded.seed) * (loaded.train.ema > 0)
-        found = {"step": loaded.train.steps or 9, "split": "val", "best": [0.9, 5, 0.9], "pixel_accuracy": 0.8}
-        if loaded.data.val:
-            (run / "validation.json").write_text(json.dumps(found | {"miou": miou, "iou": {"pole": 0.25, "sky": None}}))
-        return run
+        return write_run(self.folder / name / "time", loaded, miou if loaded.data.val else None)
 
 
 @pytest.fixture
