@@ -23,7 +23,7 @@ class Key:
     name: str
     """Dotted, such as optimizer.lr."""
     type: str
-    """As annotated in the source."""
+    """What it takes: the annotation in plain words."""
     default: str
     """As YAML writes it."""
     meaning: str
@@ -67,10 +67,21 @@ def _annotations(kind: type) -> tuple[dict[str, str], dict[str, str]]:
     types, meanings = {}, {}
     for node, after in zip(body.body, [*body.body[1:], None], strict=True):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            types[node.target.id] = ast.unparse(node.annotation)
+            types[node.target.id] = _words(node.annotation)
             if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
                 meanings[node.target.id] = " ".join(str(after.value.value).split())
     return types, meanings
+
+
+def _words(annotation: ast.expr) -> str:
+    """`Literal["a", "b"] | None` -> "a, b or null"; other names as they are."""
+    if isinstance(annotation, ast.BinOp):
+        return f"{_words(annotation.left)} or {_words(annotation.right)}"
+    if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Literal":
+        choices = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
+        values = [choice.value for choice in choices if isinstance(choice, ast.Constant)]
+        return ", ".join(str(value).lower() if isinstance(value, bool) else str(value) for value in values)
+    return "null" if ast.unparse(annotation) == "None" else ast.unparse(annotation)
 
 
 def _default(field: dataclasses.Field) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
+import click
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 from train import reference
 
+_WIDTH = 96  # characters a line, which fit into a page beside its navigation
 # (title, module, attribute of its click command)
 COMMANDS = [
     ("python -m ingest", "ingest.__main__", "main"),
@@ -37,12 +40,22 @@ COMMANDS = [
 
 
 def commands() -> str:
-    """The command reference, for the mkdocs-click extension to fill in."""
+    """The command reference: under each command's name what its `--help` says."""
     parts = ["# Commands", "What `--help` says. `segrail ingest ...` is the same as `python -m ingest ...`, and so on."]
     for title, module, attribute in COMMANDS:
-        options = {"module": module, "command": attribute, "prog_name": title, "depth": 1, "style": "table"}
-        parts.append("\n".join(["::: mkdocs-click", *(f"    :{key}: {value}" for key, value in options.items())]))
+        parts += _pages(getattr(import_module(module), attribute), title, "##")
     return "\n\n".join(parts) + "\n"
+
+
+def _pages(command: click.Command, title: str, mark: str) -> list[str]:
+    """A command's heading and help, then those of its sub-commands. mark: the heading's number signs."""
+    context = click.Context(command, info_name=title, terminal_width=_WIDTH, max_content_width=_WIDTH)
+    parts = [f"{mark} {title}", f"```text\n{command.get_help(context)}\n```"]
+    for name in command.list_commands(context) if isinstance(command, click.Group) else []:
+        found = command.get_command(context, name)
+        assert found is not None
+        parts += _pages(found, f"{title} {name}", f"{mark}#")
+    return parts
 
 
 def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:

@@ -15,6 +15,8 @@ def test_every_key_is_there_with_a_meaning() -> None:
     assert [key.name for key in keys if len(key.meaning) < 10] == []
     (lr,) = [key for key in keys if key.name == "optimizer.lr"]
     assert (lr.type, lr.default) == ("float", str(config.Recipe().optimizer.lr))
+    types = {key.name: key.type for key in keys}
+    assert types["net.backbone"] == "str or null" and types["net.freeze_bn"] == "false, true, all"
 
 
 def test_the_page_has_a_table_a_section() -> None:
