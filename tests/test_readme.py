@@ -107,7 +107,7 @@ def test_the_command_reference_has_every_command() -> None:
     assert sorted(listed) == sorted(wanted)
     page = generate.commands()
     assert "## python -m ingest folder" in page and "--json" in page  # sub-commands and options, too
-    assert "shards/<dataset>" in page  
+    assert "shards/<dataset>" in page  # which HTML would eat, were it no code
 
 
 def test_the_site_shows_every_page() -> None:
