@@ -161,7 +161,7 @@ def _read_json(path: Path) -> dict:
         raise UserError(
             f"--against {path} does not exist: make it with `pipeline check ... --json > {path}`"
         ) from error
-    except (ValueError, IsADirectoryError) as error:
+    except (ValueError, RecursionError, IsADirectoryError) as error:
         raise UserError(f"--against {path} is no JSON file ({error})") from error
     if not isinstance(found, dict) or not isinstance(found.get("batches"), list):
         raise UserError(f"--against {path} is no output of `pipeline check --json`")

@@ -37,7 +37,7 @@ def validated(folder: Path, step: int) -> bool:
     """Whether validation.json is already of this step: a finished run that is resumed has nothing to do again."""
     try:
         return json.loads((folder / VALIDATION).read_text())["step"] == step
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 

@@ -72,9 +72,10 @@ def refuse_one_class(dataset: RawDataset) -> None:
         return
     if len(dataset.classes) < 2:
         only = dataset.classes[0]
+        below, above = ("background", only) if only != "background" else (only, "object")
         raise UserError(
             f"{dataset.name} has one class, {only!r}: a net that must not choose learns nothing. Name what is not "
-            f"{only} as well, as in `classes: [background, {only}]` with `ids: {{0: background, 255: {only}}}`"
+            f"{only} as well, as in `classes: [{below}, {above}]` with `ids: {{0: {below}, 255: {above}}}`"
         )
     shown: set[int] = set()
     for pair in _all_over(pairs):

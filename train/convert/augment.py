@@ -25,7 +25,8 @@ def augment(source: Source, draft: Draft) -> None:
         draft.note(
             f"{WHERE}.crop_size",
             crop,
-            "what lies outside the image was black and class 0; here it is the mean color and ignored (255)",
+            "what lies outside the image was black and class 0; here it is the mean color and ignored (255); a "
+            "smaller image lay in the crop's upper left corner, here it lies anywhere in it",
         )
     else:
         draft.note(f"{WHERE}.crop_size", None, "a batch needs one size here; augment.crop is a guess, set it")

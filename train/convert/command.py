@@ -34,6 +34,8 @@ def convert(config_json: Path, out: Path | None) -> None:
     except json.JSONDecodeError as error:
         hint = "; JSON has no comments: remove them" if "//" in error.doc else ""
         raise UserError(f"{config_json} is not JSON: {error.msg} in line {error.lineno}{hint}") from error
+    except RecursionError as error:
+        raise UserError(f"{config_json} is no config.json: its brackets are too deep in each other") from error
     if out is not None and not out.parent.is_dir():
         raise UserError(f"--out {out}: folder {out.parent} does not exist: make it, or name another")
     if out is not None and out.exists():

@@ -87,7 +87,10 @@ ARCHITECTURES: dict[str, Arch] = {
         backbone_lr=False,
         freezes=False,
         options={"form": "paper"},
-        fixed=("its decoder has ReLU, here PReLU as in the encoder",),
+        fixed=(
+            "its decoder has ReLU, here PReLU as in the encoder, with a slope a channel where its have one a layer",
+            "a norm, a PReLU and biases lie in its asymmetric convolutions; here none",
+        ),
     ),
     "GCN": Arch(
         "gcn",
@@ -112,6 +115,7 @@ ARCHITECTURES: dict[str, Arch] = {
             "an ASPP (1x1, rates 6, 12, 18, 24, 36 and pooled) and a DeepLabV3+ decoder with skips at stride 4 stand "
             "before its upsampling, which goes x2 and x4; here the authors' four rates (6, 12, 18, 24) are summed and "
             "upsampled x8 at once",
+            "its scores end in batch norm and ReLU, so are never negative; ours end in the convolution",
             _CORNERS,
         ),
     ),
@@ -126,6 +130,8 @@ ARCHITECTURES: dict[str, Arch] = {
             "its pyramid pools to 1, 2, 4 and 6 cells (ours, as the paper's, to 1, 2, 3 and 6) and keeps the encoder's "
             "width",
             "its three 3x3 convolutions of the feature pyramid share their weights, ours do not",
+            "each level of its feature pyramid adds the encoder's level above alone, ours the sum of all above; its "
+            "levels have no norms, its lowest no convolution, and its classifier is 3x3, ours 1x1 after dropout",
             _CORNERS,
         ),
     ),

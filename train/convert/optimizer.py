@@ -41,8 +41,8 @@ def loss(source: Source, draft: Draft) -> None:
         draft.note(
             "loss",
             name,
-            "Dice counted ignored pixels as the batch's lowest class and all classes as one, smoothed by 1; here per "
-            "class, without them",
+            "Dice counted ignored pixels as the batch's lowest class, in all scores as well, and all classes as one, "
+            "smoothed by 1; here per class, without them",
         )
     if name == "FocalLoss":
         draft.set("loss.focal_gamma", 2.0, "fixed there")
@@ -106,7 +106,6 @@ def schedule(source: Source, draft: Draft, optimizer_name: str) -> None:
     draft.set("schedule.name", SCHEDULES[kind], "lr_scheduler.type")
     if kind == "Poly":
         draft.set("schedule.power", 0.9, "fixed there")
-        draft.fixed.append("Poly: it is one step further along there: its first step has the rate of our second")
     else:
         draft.set("schedule.onecycle_start", 25.0, "fixed there: from lr/25")
         draft.set("schedule.onecycle_rise", 0.3, "fixed there")
@@ -115,6 +114,7 @@ def schedule(source: Source, draft: Draft, optimizer_name: str) -> None:
         moved: list[Any] = [0.95, 0.85] if optimizer_name in ("sgd", "rmsprop") else []
         draft.set("schedule.onecycle_momentum", moved, "fixed there")
         draft.note("lr_scheduler.type", kind, "the rise is a line here, half a cosine there; the fall is the same")
+    draft.fixed.append(f"{kind}: it is one step further along there: its first step has the rate of our second")
     for key, value in [(key, value) for key, value in source.left() if key.startswith("lr_scheduler.args.")]:
         source.drop(key)
         hint = "schedule.warmup_steps (in steps)" if key.endswith("warmup_epochs") else "the schedule's own keys"

@@ -141,5 +141,5 @@ def _is_up_to(line: str, step: int, unvalidated: bool) -> bool:
         facts = json.loads(line)
         again = unvalidated and facts["step"] == step and (facts["kind"] == "val" or facts.get("what") == "best")
         return line.endswith("\n") and facts["step"] <= step and not again
-    except ValueError:  # half a line, of a full disk
+    except (ValueError, KeyError, TypeError, RecursionError):  # half a line, of a full disk, or one changed by hand
         return False

@@ -101,7 +101,7 @@ def _unfinished(
 ) -> tuple[np.memmap, dict[str, int]]:
     """The mask's file and, per lane, the rows that are done; begun anew unless it is of the same net and method."""
     path = work / "mask.npy"
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         before = json.loads((work / "done.json").read_text())
         if before["of"] == _named(labeler, size, how):
             return np.lib.format.open_memmap(path, "r+"), {str(k): int(v) for k, v in before["rows"].items()}

@@ -53,7 +53,7 @@ def _figure(run: RunRecord, entry: dict[str, Any]) -> str:
     caption = f"<b>{key}</b> mIoU {miou}" + (f'<span class="lowest">lowest: {words}</span>' if words else "")
     try:
         panels = _panels(run, entry)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, OverflowError) as error:
         panels = f"<p>Its picture could not be read ({escape(type(error).__name__)}).</p>"
     return f'<figure class="sample"><figcaption>{caption}</figcaption><div class="panels">{panels}</div></figure>'
 

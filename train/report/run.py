@@ -15,6 +15,17 @@ from ingest.errors import UserError
 
 Points = dict[int, float | None]  # step -> value; None: not finite
 IMAGES = "extremes"  # folder of the best and worst images (train/extremes.py; not imported: it would load torch)
+# What comes of a file that a hand, a disk or a kill has changed; a thousand brackets are a RecursionError.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    yaml.YAMLError,
+)
 
 
 @dataclass
@@ -83,7 +94,7 @@ def _guarded(run: RunRecord, path: Path, take: Callable[[RunRecord, str], None])
         take(run, path.read_text(encoding="utf-8", errors="replace"))
     except (FileNotFoundError, NotADirectoryError):
         pass
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+    except _DAMAGE as error:
         run.notes.append(f"{path.name} could not be read ({type(error).__name__}: {error}) and is left out.")
 
 
@@ -102,7 +113,7 @@ def _take_log(run: RunRecord, text: str) -> None:
         try:
             entry = json.loads(line)
             kind, step, time = str(entry["kind"]), int(entry["step"]), float(entry["time"])
-        except (ValueError, KeyError, TypeError):  # a kill cuts the last line short
+        except _DAMAGE:  # a kill cuts the last line short
             damaged += 1
             continue
         if kind == "event":
@@ -140,7 +151,8 @@ def _take_validation(run: RunRecord, text: str) -> None:
     found["iou"] = {str(name): _finite(value) for name, value in iou.items()}
     for name in ("miou", "pixel_accuracy", "mean_class_accuracy", "loss"):
         found[name] = _finite(found.get(name))
-    if matrix is not None and any(len(row) != len(iou) for row in [matrix, *matrix]):
+    fits = matrix is None or all(len(row) == len(iou) for row in [matrix, *matrix])
+    if matrix is not None and not (fits and all(0 <= count < 2**53 for row in matrix for count in row)):
         run.notes.append("validation.json's confusion matrix does not fit its classes and is left out.")
         matrix = None
     found["confusion"] = matrix and [[int(count) for count in row] for row in matrix]
@@ -150,7 +162,13 @@ def _take_validation(run: RunRecord, text: str) -> None:
 def _take_images(run: RunRecord, text: str) -> None:
     found = json.loads(text)
     _set_palette(run, found)
-    run.images = [entry for entry in found["images"] if {"key", "miou", "kind", "picture", "columns"} <= entry.keys()]
+    run.images = [_image(entry) for entry in found["images"]]
+
+
+def _image(entry: dict[str, Any]) -> dict[str, Any]:
+    iou = {str(name): float(value) for name, value in entry.get("iou", {}).items()}
+    texts = {key: str(entry[key]) for key in ("key", "kind", "picture")}
+    return {**texts, "columns": entry["columns"], "miou": float(entry["miou"]), "iou": iou}
 
 
 def _take_palette(run: RunRecord, text: str) -> None:

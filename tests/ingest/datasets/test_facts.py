@@ -11,6 +11,11 @@ from PIL import Image
 from ingest import writer
 from ingest.datasets import ade20k, cityscapes, cocostuff, folder, voc
 from ingest.pixels.labels import voc_palette
+from ingest.scenes.layouts import ade20k as ade20k_layout
+from ingest.scenes.layouts import cityscapes as cityscapes_layout
+from ingest.scenes.layouts import cocostuff as cocostuff_layout
+from ingest.scenes.layouts import voc as voc_layout
+from ingest.scenes.layouts.coco_names import NAMES
 from ingest.shards.manifest import load
 from ingest.verify import verify
 
@@ -56,13 +61,33 @@ def test_cocostuff():
 
 def test_name_tables_are_whole_and_agree():
     """The tables wrap within names: no run of blanks is left, and the drawn layout of COCO-Stuff has the same names."""
-    from ingest.scenes.layouts.coco_names import NAMES
-
     assert cocostuff.ALL == NAMES
     for names in (cocostuff.ALL, ade20k.CLASSES, voc.CLASSES, cityscapes.CLASSES):
         assert all(name == " ".join(name.split()) and name for name in names)
     assert {"cell phone", "hair drier", "hot dog"} <= set(cocostuff.ALL)
     assert {"chest of drawers", "crt screen", "swimming pool"} <= set(ade20k.CLASSES)
+
+
+def test_the_drawn_layouts_number_the_classes_as_the_datasets_do():
+    """What a scene shows has the id of its own class in each layout's masks."""
+    drawn_voc = {kind.name: voc.CLASSES[number] for kind, number in voc_layout.IDS.items()}
+    assert drawn_voc == {
+        "AEROPLANE": "aeroplane", "BICYCLE": "bicycle", "BIRD": "bird", "BUS": "bus", "CAR": "car", "VAN": "car",
+        "CHAIR": "chair", "TABLE": "diningtable", "DOG": "dog", "MOTORCYCLE": "motorbike", "PERSON": "person",
+        "RIDER": "person", "POT_PLANT": "pottedplant", "TRAM": "train",
+    }  # fmt: skip
+    drawn_ade = {kind.name: ade20k.CLASSES[number - 1] for kind, number in ade20k_layout.IDS.items()}
+    other = {
+        "PAVEMENT": "sidewalk", "RIDER": "person", "BUSH": "plant", "POT_PLANT": "plant", "SIGN": "signboard",
+        "AEROPLANE": "airplane", "MOTORCYCLE": "minibike", "DOG": "animal", "BIRD": "animal", "BIN": "ashcan",
+        "TRAFFIC_LIGHT": "traffic light",
+    }  # fmt: skip
+    assert drawn_ade == {kind: other.get(kind, kind.lower()) for kind in drawn_ade}
+    for number, (name, color, _) in cityscapes_layout.LABELS.items():
+        known = cityscapes.TRAINED.get(number)
+        assert known == (name, color) if known else name in cityscapes.UNTRAINED
+    assert set(cityscapes.TRAINED) - {27, 28, 31} <= set(cityscapes_layout.LABELS)
+    assert set(cocostuff_layout.KINDS.values()) <= set(cocostuff.ALL)
 
 
 def test_cocostuff_10k_of_version_1_0_maps_the_true_names(tmp_path: Path):

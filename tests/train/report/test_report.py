@@ -328,6 +328,28 @@ def test_what_is_damaged_is_left_out_and_noted(finished: Path, tmp_path: Path) -
     (folder / "extremes" / "extremes.json").write_text('{"classes": ["a"]}')
     page = report.write(folder).read_text()
     assert "validation.json could not be read" in page and "extremes.json could not be read" in page
+    for name, content in (
+        ("validation.json", "[" * 100_000),
+        ("validation.json", '{"iou": {"a": 1}, "confusion": [[-1]]}'),
+        ("extremes/extremes.json", "[" * 100_000),
+        ("extremes/extremes.json", _changed(finished, "miou", "high")),
+        ("extremes/extremes.json", _changed(finished, "iou", {"a": 1, "b": "x"})),
+        ("log.jsonl", "[" * 100_000 + "\n"),
+    ):
+        shutil.copytree(finished, folder, dirs_exist_ok=True)
+        (folder / name).write_text(content)
+        page = report.write(folder).read_text()
+        assert any(
+            words in page
+            for words in (f"{Path(name).name} could not be read", "does not fit", "1 damaged line of log.jsonl")
+        )
+
+
+def _changed(run: Path, key: str, value: Any) -> str:
+    """The run's extremes.json with another value in its first image."""
+    facts = json.loads((run / "extremes" / "extremes.json").read_text())
+    facts["images"][0][key] = value
+    return json.dumps(facts)
 
 
 def test_a_stopped_run_says_so_and_an_early_one_stands(tmp_path: Path) -> None:
