@@ -18,6 +18,7 @@ SECTIONS = {
     "Odd images": "Pictures as cameras, scanners and attackers make them.",
     "Security": "What SECURITY.md promises.",
     "Ranks": "Several processes under torchrun.",
+    "Found before": "Faults that were found by hand once, each kept as a case.",
     "Soak": "The same thing many times over: memory, descriptors and threads must stay flat.",
     "Determinism": "The same recipe must give the same weights, by sha256.",
 }
