@@ -197,7 +197,7 @@ class Common:
 
         to_train = not self.splits or any(name.startswith("train") for name in self.splits)
         if to_train and not self.dry_run:  # which decodes nothing; a few images for a test may well show one class
-            peek.refuse_one_class(raw)
+            peek.refuse_one_class(raw, self.skip_bad)
         dark = peek.dark_images(raw)
         for note in [*raw.notes, *([f"warning: {dark}"] if dark else [])]:
             click.echo(one_line(note), err=True)

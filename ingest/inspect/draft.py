@@ -17,6 +17,7 @@ from ingest.inspect.findings import Draft, Split
 from ingest.inspect.meaning import Meaning, meaning
 from ingest.inspect.pairs import Paired, pair
 from ingest.pixels.masks import ARRAYS, read_mask
+from ingest.shards.wording import count
 from ingest.sources.trees import Tree
 from ingest.spec import yaml_file
 from ingest.spec.peek import spread
@@ -97,7 +98,7 @@ def _of_masks(tree: Tree, name: str, pairs: Sequence[Paired]) -> Draft:
     examples = [example for one in main for example in one.pairs]
     made.examples = spread(examples, 3)
     for one in reversed(main):
-        made.notes.insert(0, f"{len(one.pairs)} images {one.image_glob} with masks {one.mask_glob}")
+        made.notes.insert(0, f"{count(len(one.pairs), 'image')} {one.image_glob} with masks {one.mask_glob}")
         if one.unpaired:
             made.doubts.append(f"{one.unpaired} of {one.image_glob} have no mask: --skip-bad leaves them out")
         if one.rivals:
@@ -105,7 +106,7 @@ def _of_masks(tree: Tree, name: str, pairs: Sequence[Paired]) -> Draft:
             made.doubts.append(f"{one.image_glob} may go with other masks as well: {others}")
     alone = [one for one in pairs if one.masks is None and one.images.split is not None]
     for one in alone:
-        made.notes.append(f"{len(one.images.names)} images {one.image_glob} without labels: for prediction")
+        made.notes.append(f"{count(len(one.images.names), 'image')} {one.image_glob} without labels: for prediction")
     _splits(tree, made, main, alone)
     return made
 
@@ -117,7 +118,7 @@ def _of_shapes(tree: Tree, name: str, pairs: Sequence[Paired], shapes: Annotatio
     if not classes:
         made.doubts.append("the annotation files name no categories: list the classes yourself")
         made.meaning.classes.append("object")
-    made.notes = [f"{len(shapes.files)} annotation files ({shapes.form.title}): {shapes.glob(None)}"]
+    made.notes = [f"{count(len(shapes.files), 'annotation file')} ({shapes.form.title}): {shapes.glob(None)}"]
     if classes:
         more = ", ..." if len(classes) > 12 else ""
         made.notes.append(f"categories: {', '.join(classes[:12])}{more}")
@@ -129,7 +130,7 @@ def _of_shapes(tree: Tree, name: str, pairs: Sequence[Paired], shapes: Annotatio
     files = json.dumps(shapes.glob(None))
     made.form = f"{{form: {shapes.form.name}, files: {files}, {attribute}background: background}}"
     for one in pairs:
-        made.notes.insert(0, f"{len(one.images.names)} images {one.image_glob}")
+        made.notes.insert(0, f"{count(len(one.images.names), 'image')} {one.image_glob}")
     first = [image for one in pairs for image in one.images.names]
     made.examples = [(image, f"shapes in {shapes.glob(None)}") for image in spread(first, 3)]
     _splits(tree, made, pairs, [])
@@ -161,19 +162,23 @@ def _splits(tree: Tree, made: Draft, main: Sequence[Paired], alone: Sequence[Pai
     if set(by_name) - {"", "test"}:
         order = [split for split in SPLITS if split in by_name]
         made.splits = [Split(split, by_name[split].image_glob, by_name[split].mask_glob) for split in order]
-        _doubt_val(made)
+        _doubt_missing(made)
         return
     whole = next(iter(by_name.values()))
     if lists := _lists(tree, whole):
         made.splits = [Split(split, whole.image_glob, whole.mask_glob, file) for split, file in lists.items()]
         made.notes.append(f"splits by lists: {', '.join(lists.values())}")
-        _doubt_val(made)
+        _doubt_missing(made)
         return
     _dealt(made, whole)
 
 
-def _doubt_val(made: Draft) -> None:
-    if not any(split.name == "val" for split in made.splits):
+def _doubt_missing(made: Draft) -> None:
+    """What training needs and the folder does not part off."""
+    there = [split.name for split in made.splits]
+    if "train" not in there:
+        made.doubts.append("there is no train split: nets can be evaluated on these images, but not trained")
+    if "val" not in there:
         made.doubts.append("there is no val split: training needs images to validate on; see docs/ingest.md on shares")
 
 

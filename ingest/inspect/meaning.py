@@ -12,6 +12,7 @@ from ingest.inspect.names import Names
 from ingest.inspect.samples import Look, look
 from ingest.pixels.labels import Color
 from ingest.shards.manifest import IGNORE
+from ingest.shards.wording import count
 from ingest.sources.trees import Tree
 from ingest.spec.peek import spread
 
@@ -181,7 +182,7 @@ def _colors(looks: Sequence[Look], names: Sequence[Names], of: str) -> Meaning:
         found.notes.append("black has no name in that file: ignored")
     found.palette = [known[name] for name in found.classes]
     most = ", ".join(f"{_rgb(code)} ({_percent(count / total)})" for code, count in pixels.most_common(6))
-    found.notes.insert(0, f"masks hold {len(pixels)} colors ({of}), most of all {most}")
+    found.notes.insert(0, f"masks hold {count(len(pixels), 'color')} ({of}), most of all {most}")
     return found
 
 
@@ -197,8 +198,8 @@ def _covers(colors: Sequence[Color], pixels: Counter[int], soft: bool) -> bool:
 def _distinct(pixels: Counter[int], total: int) -> list[int]:
     """Of colors with soft edges those that are classes: common, far from commoner ones, and between no two of them."""
     kept: list[int] = []
-    for code, count in pixels.most_common():
-        if count < _TRACE * total:
+    for code, held in pixels.most_common():
+        if held < _TRACE * total:
             break
         if _distance(code, kept) > _NEAR and not any(
             _between(code, one, other) for number, one in enumerate(kept) for other in kept[:number]

@@ -139,5 +139,5 @@ class FeatureLabel:
             raise UserError(
                 f"{where} has {self.attribute} {category!r}, which is not listed: add it to `classes`, or under "
                 f"`labels` map it to one (`map: {{{category!r}: CLASS}}`), ignore it or omit it"
-                f"{nearest(category, self.rules.ids)}"
+                f"{nearest(category, [name for name in self.rules.ids if not name.startswith('_')])}"
             ) from error

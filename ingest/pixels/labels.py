@@ -15,6 +15,7 @@ from ingest.pixels.colors import Color, from_colors
 from ingest.pixels.masks import Values, read_mask
 from ingest.shards import png
 from ingest.shards.manifest import IGNORE
+from ingest.shards.wording import count
 
 
 @dataclass(frozen=True)
@@ -133,9 +134,10 @@ def map_values(
     unknown = present[table[present] < 0]
     if unknown.size:
         value = int(unknown[0])
+        pixels = count(int(raw_counts[value]), "pixel")
         raise UserError(
-            f"{name} holds the value {value} ({int(raw_counts[value])} pixels), the {len(classes)} classes use "
-            f"{_ranges(key for key, train in mapping.ids.items() if train != IGNORE)}: "
+            f"{name} holds the value {value} ({pixels}), the {len(classes)} classes use "
+            f"{_ranges(key for key, train in mapping.ids.items() if train != IGNORE) or 'none at all'}: "
             "correct the mask, or map the value to a class with `ids`, or list it in `ignore`"
         )
     counts = np.zeros(256, np.int64)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ingest.errors import UserError
+from ingest.shards.wording import count as counted
 
 _MOST_BANDS = 16
 DEPTHS = "uint8, int8, uint16, int16, uint32, int32, float32 or float64"
@@ -64,7 +65,9 @@ def choose_bands(scene: NDArray[np.generic], name: str, recipe: PixelRecipe) -> 
     count = scene.shape[2]
     if recipe.bands:
         if max(recipe.bands) > count:
-            raise UserError(f"{name} has {count} bands, the spec asks for band {max(recipe.bands)}")
+            raise UserError(
+                f"{name} has {counted(count, 'band')}, `bands` in the spec asks for band {max(recipe.bands)}: mend it"
+            )
         if recipe.bands == tuple(range(1, count + 1)):
             return scene
         return scene[..., [band - 1 for band in recipe.bands]]

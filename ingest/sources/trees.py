@@ -69,8 +69,8 @@ class Tree:
         return Source(name, entry, found.st_size)
 
     def text(self, name: str) -> str:
-        """A list file's text."""
-        return self.source(name).read().decode("utf-8", "replace")
+        """A list file's text, without the mark that Windows' editors begin files with."""
+        return self.source(name).read().decode("utf-8-sig", "replace")
 
     def find(self, regex: str) -> Iterator[Found]:
         """Files whose name ends in what `regex` matches, from a folder's start on."""

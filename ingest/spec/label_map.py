@@ -24,6 +24,8 @@ def check(raw: dict[str, Any], classes: Sequence[str], path: str, other: Other) 
         raise UserError(f"{path}: 'tolerance' must be a number of 0..{_FARTHEST} (RGB values), not {brief(tolerance)}")
     if tolerance and not found.colors:
         raise UserError(f"{path}: 'tolerance' is of colors, but there are none: give `colors`, or leave it out")
+    if isinstance(variable, list | dict):
+        raise UserError(f"{path}: 'variable' must name one matrix of the .mat files, not {brief(variable)}")
     return dataclasses.replace(found, tolerance=float(tolerance), variable=None if variable is None else str(variable))
 
 

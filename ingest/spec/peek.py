@@ -65,8 +65,11 @@ def binary(dataset: RawDataset) -> tuple[LabelMap, str] | None:
     return LabelMap({0: 0, IGNORE: 1}, {}), told
 
 
-def refuse_one_class(dataset: RawDataset) -> None:
-    """UserError where a labeled dataset has one class, or where no label shows a second one."""
+def refuse_one_class(dataset: RawDataset, skip_bad: bool = False) -> None:
+    """UserError where a labeled dataset has one class, or where no label shows a second one.
+
+    skip_bad: pass over broken labels; else, where the others show one class, the first broken one is what is at fault.
+    """
     pairs = pairs_of(dataset)
     if not pairs:
         return
@@ -78,10 +81,16 @@ def refuse_one_class(dataset: RawDataset) -> None:
             f"{only} as well, as in `classes: [{below}, {above}]` with `ids: {{0: {below}, 255: {above}}}`"
         )
     shown: set[int] = set()
+    broken: list[UserError] = []
     for pair in _all_over(pairs):
-        shown |= _shown(pair, dataset)
+        try:
+            shown |= _shown(pair, dataset)
+        except UserError as error:
+            broken.append(error)
         if len(shown - {IGNORE}) > 1:
             return
+    if broken and not skip_bad:
+        raise broken[0]
     if not shown:  # all broken
         return
     what = f"the class {dataset.classes[min(shown)]!r} alone" if shown - {IGNORE} else "no class at all"
@@ -106,23 +115,19 @@ def _all_over(pairs: Sequence[Pair]) -> Iterator[Pair]:
 
 
 def _shown(pair: Pair, dataset: RawDataset) -> set[int]:
-    """Train ids that a label shows; none where it is broken, which is told when it is converted."""
-    try:
-        if isinstance(pair.label, Source):
-            found: set[int] = set()
-            for strip in rasters.mask_strips(pair.label, dataset.labels):
-                counts = labels.map_values(strip, pair.label.name, dataset.labels, dataset.classes)[2]
-                found |= set(np.flatnonzero(counts).tolist())
-            return found
-        assert pair.label is not None
-        shown: set[int] = set()
-        for ids in rasters.drawn_strips(pair.label, pair.image):
-            shown |= set(np.unique(ids).tolist())
-            if len(shown - {IGNORE}) > 1:
-                break
+    """Train ids that a label shows. UserError where it is broken."""
+    shown: set[int] = set()
+    if isinstance(pair.label, Source):
+        for strip in rasters.mask_strips(pair.label, dataset.labels):
+            counts = labels.map_values(strip, pair.label.name, dataset.labels, dataset.classes)[2]
+            shown |= set(np.flatnonzero(counts).tolist())
         return shown
-    except UserError:
-        return set()
+    assert pair.label is not None
+    for ids in rasters.drawn_strips(pair.label, pair.image):
+        shown |= set(np.unique(ids).tolist())
+        if len(shown - {IGNORE}) > 1:
+            break
+    return shown
 
 
 def dark_images(dataset: RawDataset) -> str | None:

@@ -162,8 +162,8 @@ def _palette(raw: dict[str, Any], classes: Sequence[str], path: str) -> list[Col
 
 def _pixels(raw: dict[str, Any], path: str) -> PixelRecipe:
     """`bands: [4, 3, 2]`, `range: [low, high]` or such a pair a band, `percentiles: [2, 98]`, `nodata: 0`."""
-    bands = raw.get("bands") or []
-    if not isinstance(bands, list) or not all(type(band) is int for band in bands):
+    bands = raw.get("bands", [])
+    if not isinstance(bands, list) or ("bands" in raw and not bands) or not all(type(band) is int for band in bands):
         raise UserError(f"{path}: 'bands' must list band numbers, 1 first, not {brief(raw['bands'])}")
     given = raw.get("range") or []
     pairs = given if isinstance(given, list) and given and isinstance(given[0], list) else [given] if given else []

@@ -153,11 +153,11 @@ def _listed(tree: Tree, spec: Spec, split: SplitSpec, files: Files) -> Files:
         if not words:
             continue
         where = f"{split.list}, line {number}"
-        text = by_name.get(words) or by_name.get(words.replace("\\", "/").lstrip("/"))
+        parts = _parts(words)
+        text = by_name.get(words) or (_elsewhere(words, by_name, files.images) if len(parts) == 1 else None)
         if text is not None:
             chosen.images[text] = files.images[text]
             continue
-        parts = _parts(words)
         if len(parts) == 2 and spec.shapes is None:
             chosen.pairs.append((_tail(tree, parts[0], where), _tail(tree, parts[1], where)))
             chosen.labels = chosen.labels or {}
@@ -182,6 +182,16 @@ def _names(images: Mapping[str, str]) -> dict[str, str]:
             found[word] = text if word not in found else None
     exact = {text: text for text in images}
     return {word: text for word, text in found.items() if text is not None} | exact
+
+
+def _elsewhere(line: str, by_name: Mapping[str, str], images: Mapping[str, str]) -> str | None:
+    """The text of the image that a path of another machine ends in (/home/ann/data/img/a.jpg of img/a.jpg), or None."""
+    parts = line.replace("\\", "/").lstrip("/").split("/")
+    for start in range(len(parts)):
+        text = by_name.get("/".join(parts[start:]))
+        if text is not None and (start == 0 or images[text] == "/".join(parts[start:])):
+            return text
+    return None
 
 
 def _parts(line: str) -> list[str]:

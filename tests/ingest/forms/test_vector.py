@@ -134,6 +134,7 @@ def test_faults_are_one_line(tmp_path: Path, quick, fault: str, words: list[str]
     elif fault == "line":
         line = {"type": "LineString", "coordinates": [(EAST, NORTH), (EAST + 100, NORTH - 100)]}
         layer(raw / "f.gpkg", [(line, "wheat")], kind="LineString")
+        scene(raw, "t", east=EAST + 600)  # whose label is whole, and shows one class: that is not what is at fault
     elif fault != "none":
         layer(raw / "f.gpkg", [*FIELDS, *([(box(1, 1, 9, 9), "rye")] if fault == "unlisted" else [])])
     spec = tmp_path / "s.yaml"

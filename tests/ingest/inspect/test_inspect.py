@@ -185,6 +185,14 @@ def test_lists_name_the_splits(tmp_path: Path) -> None:
     assert list(labels) == ["train"] and any("no val split" in doubt for doubt in made.doubts)
 
 
+def test_a_folder_of_validation_images_alone(tmp_path: Path) -> None:
+    for number in range(3):
+        save(picture(number), tmp_path / f"images/val/{number}.jpg")
+        save(mask(number), tmp_path / f"masks/val/{number}.png")
+    made, labels = concluded(tmp_path)
+    assert list(labels) == ["val"] and any("no train split" in doubt for doubt in made.doubts)
+
+
 def test_endings_of_tiles_are_no_kinds_of_files(tmp_path: Path) -> None:
     """Each tile goes with its own mask, not all tiles of a scene with the first one's."""
     true = {}

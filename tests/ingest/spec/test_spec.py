@@ -79,6 +79,8 @@ def test_another_spec_beside_with_colors(tmp_path: Path) -> None:
         (f"{{name: s, classes: [a, b], range: [5, 5], {SPLITS}}}", ["low below high"]),
         (f"{{name: s, classes: [a, b], bands: true, {SPLITS}}}", ["bands"]),
         (f"{{name: s, classes: [a, b], bands: [true], {SPLITS}}}", ["bands"]),
+        (f"{{name: s, classes: [a, b], bands: [], {SPLITS}}}", ["bands", "1 first"]),
+        (f"{{name: s, classes: [a, b], variable: [x], {SPLITS}}}", ["variable", "one matrix"]),
         (f"{{name: s, classes: [a, b], bands: [0], {SPLITS}}}", ["bands", "1 first"]),
         (f"{{name: s, classes: [a, b], bands: {list(range(1, 18))}, {SPLITS}}}", ["16"]),
         (f"{{name: s, classes: [a, b], range: [0, 1], percentiles: [2, 98], {SPLITS}}}", ["twice"]),

@@ -68,6 +68,26 @@ def test_lists_of_stems_and_of_pairs(tmp_path: Path) -> None:
         find(tmp_path, spec(tmp_path, "images: 'i/*.png', splits: {train: {list: nope}}"))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\xef\xbb\xbfa\r\nb\r\n",  # as Windows' editors save it
+        b"/home/ann/data/i/a.png\n/home/ann/data/i/b.png\n",
+        b"C:\\data\\i\\a.png\nC:\\data\\i\\b.png\n",
+        b"/i/a.png /m/a.png\n/i/b.png\t/m/b.png\n",
+    ],
+)
+def test_lists_from_other_machines(tmp_path: Path, text: bytes) -> None:
+    files(tmp_path, *(f"{kind}/{stem}.png" for kind in ("i", "m") for stem in ("a", "b", "c")))
+    (tmp_path / "train.txt").write_bytes(text)
+    of = "images: 'i/*.png', labels: 'm/*.png', splits: {train: {list: train.txt}}"
+    pairs = find(tmp_path, spec(tmp_path, of)).splits["train"]
+    assert names(pairs) == [("i/a.png", "m/a.png"), ("i/b.png", "m/b.png")]
+    (tmp_path / "train.txt").write_text("/home/ann/data/other/a.png\n")  # another folder's picture of that name
+    with pytest.raises(UserError, match=r"train\.txt, line 1: .*none of the 3 images"):
+        find(tmp_path, spec(tmp_path, of))
+
+
 def test_shares_keep_groups_together_and_do_not_depend_on_order(tmp_path: Path) -> None:
     files(tmp_path, *(f"i/scene{group:02d}_{tile}.png" for group in range(20) for tile in range(5)))
     text = "images: 'i/*.png', splits: {train: 0.7, val: 0.2, test: 0.1, seed: %d, group: 'scene(\\d+)'}"
