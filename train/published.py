@@ -109,6 +109,8 @@ def _augment(recipe: Recipe) -> str:
     parts += [f"{key} {value:g}" for key in ("flip", "rotate", "blur") if (value := getattr(a, key))]
     if a.colors:
         parts.append("; ".join(f"{key} {getattr(a, key):g}" for key in a.colors) + f", each {a.color_chance:g}")
+    if a.cat_max_ratio < 1:
+        parts.append(f"a crop with a class over {a.cat_max_ratio:.0%} is drawn again, up to 10 times")
     return "; ".join(parts)
 
 
@@ -137,7 +139,9 @@ def _loss(recipe: Recipe) -> str:
         f"{weight:g} {names[term]}" if weight != 1 else names[term] for term, weight in recipe.loss.terms().items()
     ]
     weights = recipe.loss.class_weights
-    return " + ".join(terms) + (f", class weights {_plain(weights)}" if weights != "none" else "")
+    text = " + ".join(terms) + (f", class weights {_plain(weights)}" if weights != "none" else "")
+    over_all = recipe.loss.terms().get("ce") and recipe.loss.ce_mean == "all"
+    return text + (" over all pixels of the crop, ignored ones in the divisor" if over_all else "")
 
 
 def _number(value: float) -> str:

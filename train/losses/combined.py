@@ -14,7 +14,7 @@ from train.losses import class_weights
 from train.losses.class_weights import PixelCounts
 from train.losses.config import LossConfig
 from train.losses.overlap import dice, lovasz_softmax
-from train.losses.pixelwise import cross_entropy, focal, log_probabilities
+from train.losses.pixelwise import cross_entropy, cross_entropy_over_all, focal, log_probabilities
 
 
 class Logits(Protocol):
@@ -32,7 +32,8 @@ class SegmentationLoss(nn.Module):
 
     Computed in float32 whatever autocast says, and over the valid pixels of all ranks (train.losses.ranks says how).
     Under `train()` every rank must call it equally often; under `eval()` it speaks for its own rank alone.
-    Labels of 255 count nowhere. A batch without a valid pixel gives 0, and zero gradients.
+    Labels of 255 count nowhere, but in the divisor of `ce_mean: all`. A batch without a valid pixel gives 0, and zero
+    gradients.
     """
 
     weights: Tensor | None  # per class
@@ -103,7 +104,8 @@ class SegmentationLoss(nn.Module):
     def _term(self, term: str, log_probs: Tensor, targets: Tensor) -> Tensor:
         config = self.config
         if term == "ce":
-            return cross_entropy(
+            mean = cross_entropy_over_all if config.ce_mean == "all" else cross_entropy
+            return mean(
                 log_probs,
                 targets,
                 class_weights=self.weights,

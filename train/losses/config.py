@@ -48,6 +48,10 @@ class LossConfig:
     """The same by confidence: learn from pixels whose true class has a probability below this, in (0, 1]. With
     `ohem_fraction` too, a pixel that either picks counts (the usual form: 0.7, and at least a fraction)."""
 
+    ce_mean: str = "valid"
+    """What ce's sum over the labeled pixels is divided by: the number of those (`valid`), or of `all` pixels of the
+    crops, unlabeled and padded ones too, as mmsegmentation does."""
+
     focal_gamma: float = 2.0
     """Focal loss: how strongly easy pixels are turned down; 0 is cross-entropy."""
 
@@ -79,6 +83,7 @@ class LossConfig:
                 checks.number(f"loss.focal_alpha[{index}]", alpha, "[0, inf)")
         else:
             checks.number("loss.focal_alpha", self.focal_alpha, "(0, inf)")
+        checks.one_of("loss.ce_mean", self.ce_mean, ("valid", "all"))
         checks.one_of("loss.lovasz_classes", self.lovasz_classes, ("present", "all"))
 
     def terms(self) -> dict[str, float]:

@@ -59,6 +59,36 @@ def cross_entropy(
     Memory: at its peak 3.0 times the float32 logits, forward and backward (171 classes, 512 x 512, on a CPU): the
     log-probabilities, their gradient and that of the logits. `focal` takes 3.1.
     """
+    loss, weights = _cross_entropies(log_probs, targets, class_weights, label_smoothing, ohem)
+    return _mean(loss, weights, across_ranks)
+
+
+def cross_entropy_over_all(
+    log_probs: Tensor,
+    targets: Tensor,
+    *,
+    class_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    ohem: tuple[float | None, float | None] = (None, None),
+    across_ranks: bool = False,
+) -> Tensor:
+    """The same, but the sum of w_y l is divided by the number of all pixels, ignored ones too, whatever their weights.
+
+    So mmsegmentation does by default (avg_non_ignore=False): a crop that is half padding moves the net half as much.
+    """
+    loss, _ = _cross_entropies(log_probs, targets, class_weights, label_smoothing, ohem)
+    count = torch.full((), targets.numel(), dtype=torch.float64, device=targets.device)
+    return loss.sum() / ranks.mean_count(count, across_ranks).to(loss.dtype)
+
+
+def _cross_entropies(
+    log_probs: Tensor,
+    targets: Tensor,
+    class_weights: Tensor | None,
+    label_smoothing: float,
+    ohem: tuple[float | None, float | None],
+) -> tuple[Tensor, Tensor]:
+    """w_y l and w_y of each pixel, [N,H,W] both; 0 where it does not count."""
     valid = targets != IGNORE
     nll = _nll(log_probs, targets)
     weights = _pixel_weights(targets, valid, class_weights, log_probs.dtype)
@@ -70,7 +100,7 @@ def cross_entropy(
     if ohem != (None, None):
         hard = hardest(nll.detach(), valid, *ohem)
         loss, weights = loss * hard, weights * hard
-    return _mean(loss, weights, across_ranks)
+    return loss, weights
 
 
 def hardest(nll: Tensor, valid: Tensor, fraction: float | None, threshold: float | None) -> Tensor:

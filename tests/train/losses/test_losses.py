@@ -47,6 +47,7 @@ def pixels(logits, labels):
 ALL_TERMS = [
     {"ce": 1.0},
     {"ce": 1.0, "class_weights": [0.5, 1.0, 2.0, 3.0], "label_smoothing": 0.1},
+    {"ce": 1.0, "ce_mean": "all"},
     {"ce": 1.0, "ohem_fraction": 0.3},
     {"ce": 1.0, "ohem_threshold": 0.4},
     {"focal": 1.0},
@@ -74,6 +75,15 @@ class TestCrossEntropy:
         logits, labels = batch
         expected = [-math.log(p[c]) for p, c in pixels(logits, labels)]
         assert loss_of({}, logits, labels).item() == pytest.approx(sum(expected) / len(expected), rel=1e-12)
+
+    @pytest.mark.parametrize("weights", [[1.0] * K, [0.5, 1.0, 2.0, 3.0]])
+    def test_over_all_pixels_ignored_ones_are_in_the_divisor(self, batch, weights):
+        logits, labels = batch
+        top = sum(-math.log(p[c]) * weights[c] for p, c in pixels(logits, labels))
+        found = loss_of({"ce_mean": "all", "class_weights": weights}, logits, labels)
+        assert found.item() == pytest.approx(top / labels.numel(), rel=1e-6)
+        plain = loss_of({"ce_mean": "all"}, logits, labels) / loss_of({}, logits, labels)
+        assert plain.item() == pytest.approx((labels != IGNORE).sum().item() / labels.numel())
 
     def test_class_weights_are_divided_out(self, batch):
         logits, labels = batch
@@ -294,6 +304,7 @@ class TestConfig:
             ({"focal_alpha": [0.5, -1]}, r"loss.focal_alpha\[1\] = -1"),
             ({"class_weights": "median_freq"}, "did you mean 'median_frequency'"),
             ({"lovasz_classes": "presents"}, "did you mean 'present'"),
+            ({"ce_mean": "al"}, "loss.ce_mean = 'al'.*did you mean 'all'"),
         ],
     )
     def test_mistakes_name_the_key(self, settings, message):

@@ -16,6 +16,7 @@ K, IGNORE, SIZE = 4, 255, 6
 GLOBAL = {
     "ce": {"ce": 1.0},
     "ce weighted, smoothed": {"ce": 1.0, "class_weights": [0.5, 1.0, 2.0, 3.0], "label_smoothing": 0.1},
+    "ce over all": {"ce": 1.0, "ce_mean": "all"},
     "ce of the unsure": {"ce": 1.0, "ohem_threshold": 0.4},
     "focal": {"focal": 1.0, "focal_alpha": [0.1, 0.2, 0.3, 0.4]},
     "dice": {"dice": 1.0},
