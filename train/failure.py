@@ -67,6 +67,7 @@ def end(error: BaseException, pulse: Pulse | None = None) -> NoReturn:
 def leave(code: int) -> NoReturn:
     """Exits at once: no process group, no thread and no collective is waited for."""
     torchrun.flush()
+    torchrun.remove_empty_folders()
     os._exit(code)
 
 

@@ -134,9 +134,11 @@ def test_a_users_mistake_exits_with_2_and_no_traceback(arguments: list[str]) -> 
     assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("module", ["train", "train.evaluate"])
-def test_a_file_of_the_users_that_hides_ours_is_named(tmp_path: Path, module: str) -> None:
-    (tmp_path / "pipeline.py").write_text("print('mine')\n")
+@pytest.mark.parametrize(
+    ("module", "hidden"), [("train", "pipeline"), ("train.evaluate", "pipeline"), ("pipeline", "ingest")]
+)
+def test_a_file_of_the_users_that_hides_ours_is_named(tmp_path: Path, module: str, hidden: str) -> None:
+    (tmp_path / f"{hidden}.py").write_text("print('mine')\n")
     done = subprocess.run(
         [sys.executable, "-m", module, "--help"],
         cwd=tmp_path,
@@ -146,7 +148,7 @@ def test_a_file_of_the_users_that_hides_ours_is_named(tmp_path: Path, module: st
     )
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr == (
-        f"error: {tmp_path / 'pipeline.py'} hides segrail's package 'pipeline': rename that file, or work in another "
+        f"error: {tmp_path / hidden}.py hides segrail's package '{hidden}': rename that file, or work in another "
         "folder\n"
     )
 

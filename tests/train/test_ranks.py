@@ -132,7 +132,10 @@ def test_a_mistake_of_all_ranks_is_told_once(start: Any, recipe: dict[str, Any],
 
 
 @pytest.mark.slow
-def test_a_killed_rank_is_named_by_the_other(start: Any, recipe: dict[str, Any]) -> None:
+def test_a_killed_rank_is_named_by_the_other(
+    start: Any, recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _temporary_folder(tmp_path, monkeypatch)
     job = start(recipe)
     job.training()
     one = job.ranks()[1]
@@ -140,6 +143,7 @@ def test_a_killed_rank_is_named_by_the_other(start: Any, recipe: dict[str, Any])
     assert job.end() != 0
     assert len(job.errors) == 1 and f"rank 1 (pid {one} on " in job.errors[0], job.text
     assert "ended without a word" in job.errors[0] and "RuntimeError" not in job.text
+    assert not list((tmp_path / "tmp").glob("torchelastic_*"))
 
 
 @pytest.mark.slow
@@ -203,10 +207,15 @@ def test_folders_that_another_rank_removes_meanwhile_are_no_error(
 def test_torchruns_folders_do_not_stay(
     start: Any, recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "tmp").mkdir()
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
-    monkeypatch.setattr(tempfile, "tempdir", None)
+    _temporary_folder(tmp_path, monkeypatch)
     recipe["train"]["steps"] = 2
     job = start(recipe)
     assert job.end() == 0, job.text
     assert not list((tmp_path / "tmp").glob("torchelastic_*"))
+
+
+def _temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """tmp_path/tmp is the temporary folder, of what is started, too."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
