@@ -55,6 +55,22 @@ def fcn_head(in_channels: int, hidden_channels: int, num_classes: int) -> nn.Seq
     )
 
 
+class ConcatHead(nn.Module):
+    """FCN's head in mmsegmentation: two 3x3 convolutions, a third over them and their input, dropout, classifier."""
+
+    def __init__(self, in_channels: int, hidden_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(
+            conv_bn_relu(in_channels, hidden_channels), conv_bn_relu(hidden_channels, hidden_channels)
+        )
+        self.join = conv_bn_relu(in_channels + hidden_channels, hidden_channels)
+        self.classifier = nn.Sequential(nn.Dropout(0.1), nn.Conv2d(hidden_channels, num_classes, 1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[N, in_channels, h, w] -> [N, num_classes, h, w]."""
+        return self.classifier(self.join(torch.cat([features, self.convs(features)], dim=1)))
+
+
 def init_he(module: nn.Module) -> None:
     """He et al. 2015 for convolutions followed by ReLU: normal with variance 2 / fan_in; biases 0. For `apply`."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
@@ -76,6 +92,11 @@ class Double(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return F.interpolate(features, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+def to_channels_last(features: Tensor) -> Tensor:
+    """The same values with channels last in memory."""
+    return features.contiguous(memory_format=torch.channels_last)
 
 
 class BilinearDeconv(nn.ConvTranspose2d):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nets.blocks import init_he
-from nets.errors import NetError, nearest
+from nets.errors import check_choice
 from nets.net import Net
 from nets.unpool import max_pool, max_unpool
 
@@ -111,8 +111,7 @@ def enet(num_classes: int, *, in_channels: int = 3, form: str = "paper", decoder
     last transposed convolution.
     decoder: false is the net of the authors' first training stage, the encoder and a 1x1 classifier at stride 8.
     """
-    if form not in FORMS:
-        raise NetError(f"there is no form {form!r} of enet{nearest(str(form), FORMS)}")
+    check_choice("enet", "form", form, FORMS)
     return ENet(num_classes, FORMS[form], in_channels=in_channels, decoder=decoder)
 
 

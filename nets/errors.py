@@ -10,6 +10,12 @@ class NetError(ValueError):
     """Wrong net name, option or encoder. The message is one line: cause, value, remedy."""
 
 
+def check_choice(net: str, option: str, value: object, choices: Iterable[str]) -> None:
+    """NetError where a net's option is none of its choices, naming the nearest."""
+    if value not in (known := list(choices)):
+        raise NetError(f"{net} has no {option} {value!r}{nearest(str(value), known)}")
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Ends an unknown-name message: `; did you mean 'x'? Choices: x, y, z`."""
     names = [str(choice) for choice in choices]

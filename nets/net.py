@@ -87,7 +87,10 @@ def parameter_groups(net: nn.Module) -> dict[str, list[nn.Parameter]]:
 
 
 def find_encoder(net: nn.Module) -> nn.Module | None:
-    """The net's (or the Segmenter's net's) separate encoder, if it has one."""
+    """The net's (or the Segmenter's net's) separate encoder, if it has one.
+
+    Of a plain ViT it is the ViT alone: the pyramid on top of it is never pretrained, and trains as the head does.
+    """
     inner = getattr(net, "net", net)
     encoder = getattr(inner, "encoder", None)
-    return encoder if isinstance(encoder, nn.Module) else None
+    return getattr(encoder, "trunk", encoder) if isinstance(encoder, nn.Module) else None

@@ -42,6 +42,7 @@ def pspnet(
 ) -> Net:
     """PSPNet over any timm encoder ("resnet101", "densenet201", ...).
 
-    output_stride: 8 as in the paper; None is 8 where the encoder can be dilated, else its own.
+    output_stride: 8 as in the paper; None is 8 where the encoder can be dilated, else its own, and that of the patches
+    over a plain ViT.
     """
-    return PSPNet(num_classes, encoder_of(encoder, prefer_stride=8), aux=aux)
+    return PSPNet(num_classes, encoder_of(encoder, prefer_stride=8, flat=True), aux=aux)

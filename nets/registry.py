@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # A net's name is that of its file and of the builder in it: num_classes, then perhaps the encoder's options in one
 # argument, then its own as keyword arguments. Files are imported when they are used: names can be listed and checked
 # without torch.
-NAMES = ("deeplabv3plus", "duc", "enet", "fcn", "gcn", "pspnet", "segnet", "unet", "upernet")
+NAMES = ("deeplabv3plus", "duc", "enet", "fcn", "gcn", "linear", "pspnet", "segnet", "unet", "upernet")
 
 # Every net can be asked for these, with one call: at None or False they ask for nothing, also where a net has no such
 # option.
@@ -83,7 +83,7 @@ def build(name: str, num_classes: int, **asked: object) -> Net:
         if option not in COMMON:
             _check_kind(name, option, given[option], known[option])
     net = _call(builder, num_classes, given)
-    if str(given.get("backbone", "")).startswith("hrnet"):
+    if str(given.get("backbone", "")).startswith("hrnet") or getattr(getattr(net, "encoder", None), "pyramid", None):
         from nets.unused import freeze_unused  # here: it imports torch
 
         freeze_unused(net, int(str(given.get("in_channels", 3))))

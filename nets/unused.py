@@ -14,7 +14,8 @@ def freeze_unused(net: Net, in_channels: int) -> None:
     """Ends the training of parameters that no output of `net` depends on, so that they get no gradient anywhere.
 
     HRNet carries all its scales to the last layer; a net that reads only some of them leaves the others' ends idle, and
-    DistributedDataParallel would wait for their gradients for ever. A backward pass on the meta device tells which.
+    DistributedDataParallel would wait for their gradients for ever. So are the levels of a plain ViT's pyramid that a
+    net does not read. A backward pass on the meta device tells which.
     """
     shadow: nn.Module = copy.deepcopy(net).to("meta").train()
     side = 2 * net.stride

@@ -11,6 +11,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from nets.encoders import vit
 from nets.encoders.dilate import dilate_densenet
 from nets.encoders.options import DilatedOptions, EncoderOptions
 from nets.encoders.pretrained import Statistics, create_timm, statistics
@@ -26,6 +27,8 @@ class Encoder(nn.Module):
     or .safetensors). Either way the first convolution is adapted to in_channels.
     output_stride: the coarsest feature map's; dilates the layers past it. None takes prefer_stride where the model can
     be dilated to it, and else keeps the model's own (mostly 32).
+    flat: of a plain ViT the maps of four blocks as they are, all of the patches' stride; else it gets a pyramid of
+    strides 4 to 32 on top (see `nets.encoders.vit`), and strides are counted as if a patch of 14 pixels were of 16.
     drop_path: rate of skipped residual branches in training, rising with depth to this; None is the model's own.
 
     channels, strides: one per feature map. statistics: (mean, std) of the pretraining data, and loaded: what the
@@ -46,11 +49,41 @@ class Encoder(nn.Module):
         prefer_stride: int | None = None,
         pretrained: bool | str | os.PathLike[str] = False,
         drop_path: float | None = None,
+        flat: bool = False,
     ) -> None:
         super().__init__()
         if in_channels < 1:
             raise NetError(f"in_channels is {in_channels}: expected 1 or more")
         native = _strides(name)
+        options = {"drop_path_rate": drop_path} if drop_path is not None else {}
+        self.name, self.pyramid = name, None
+        if len(set(native)) == 1:
+            if output_stride is not None:
+                raise NetError(
+                    f"encoder {name!r} is a plain ViT, whose stride is its patches': leave output_stride out"
+                )
+            self.model: Any = _plain(name, options, pretrained, in_channels)
+            self.channels, self.channels_last = self.model.channels, False
+            self.pyramid = None if flat else vit.Pyramid(self.channels, native[0])
+            self.strides = [vit.nominal(native[0])] * vit.MAPS if flat else list(vit.STRIDES)
+            self.pad_stride = vit.pad_stride(native[0], pyramid=not flat)
+        else:
+            self._make_hierarchical(
+                native, options | {"in_chans": in_channels}, output_stride, prefer_stride, pretrained
+            )
+        self.loaded: str | None = self.model.loaded
+        self.statistics = statistics(self.model, in_channels) if self.loaded else None
+        self._check_pyramid(in_channels, native[0] if len(set(native)) == 1 else 1)
+
+    def _make_hierarchical(
+        self,
+        native: list[int],
+        options: dict[str, Any],
+        output_stride: int | None,
+        prefer_stride: int | None,
+        pretrained: bool | str | os.PathLike[str],
+    ) -> None:
+        name = self.name
         if output_stride is None and prefer_stride is not None and _can_have(name, prefer_stride):
             output_stride = prefer_stride
         if output_stride is not None and not _can_have(name, output_stride):
@@ -59,24 +92,21 @@ class Encoder(nn.Module):
                 f"encoder {name!r} cannot have output_stride {output_stride}: usable are {_join(usable)} "
                 "(resnet, convnext, efficientnet, regnet, mobilenet, densenet and xception can be 8, 16 or 32)"
             )
-        self.name = name
         ask = output_stride != native[-1] and not _is_densenet(name)
-        options = _options(name, output_stride if ask else None) | {"in_chans": in_channels}
-        options |= {"drop_path_rate": drop_path} if drop_path is not None else {}
-        self.model: Any = create_timm(name, options, pretrained)
+        self.model = create_timm(name, _options(name, output_stride if ask else None) | options, pretrained)
         self.channels = [int(c) for c in self.model.feature_info.channels()]
         self.strides = [min(s, output_stride or s) for s in native]
         if _is_densenet(name) and output_stride is not None:
             dilate_densenet(self.model, output_stride)
-        self.loaded: str | None = self.model.loaded
-        self.statistics = statistics(self.model, in_channels) if self.loaded else None
         self.channels_last = getattr(self.model, "output_fmt", None) == "NHWC"  # swin and kin
-        self._check_pyramid(in_channels)
+        self.pad_stride = max(self.strides)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """images [N,C,H,W], sides multiples of pad_stride -> features [N, channels[i], H/strides[i], W/strides[i]]."""
         features: list[Tensor] = self.model(images)
-        return [f.permute(0, 3, 1, 2) for f in features] if self.channels_last else list(features)
+        if self.channels_last:
+            return [f.permute(0, 3, 1, 2) for f in features]
+        return list(features) if self.pyramid is None else self.pyramid(features)
 
     def index_of(self, stride: int) -> int:
         """The last (deepest) feature map of that stride. NetError lists the encoder's strides."""
@@ -88,11 +118,11 @@ class Encoder(nn.Module):
         return len(self.strides) - 1 - self.strides[::-1].index(stride)
 
     @property
-    def pad_stride(self) -> int:
-        """What the sides of the input must be multiples of."""
-        return max(self.strides)
+    def trunk(self) -> nn.Module:
+        """What is pretrained, can be frozen and has the backbone's learning rate: all but a ViT's pyramid."""
+        return self if self.pyramid is None else self.model
 
-    def _check_pyramid(self, in_channels: int) -> None:
+    def _check_pyramid(self, in_channels: int, patch: int) -> None:
         """Runs a small image through: models with fixed windows or unpadded convolutions fail here, not in training."""
         height, width = 2 * self.pad_stride, 3 * self.pad_stride
         device = next(self.parameters()).device
@@ -108,7 +138,11 @@ class Encoder(nn.Module):
             ) from error
         finally:
             self.train(was_training)
-        expected = [(c, height // s, width // s) for c, s in zip(self.channels, self.strides, strict=True)]
+        counted = vit.nominal(patch)  # strides are those of patches of this side
+        expected = [
+            (c, height * counted // (s * patch), width * counted // (s * patch))
+            for c, s in zip(self.channels, self.strides, strict=True)
+        ]
         if sizes != expected:
             raise NetError(
                 f"encoder {self.name!r} gives feature maps {sizes} for a {height}x{width} image where its strides "
@@ -116,8 +150,10 @@ class Encoder(nn.Module):
             )
 
 
-def encoder_of(options: EncoderOptions, *, prefer_stride: int | None = None, drop_path: float | None = None) -> Encoder:
-    """The timm encoder that a net was asked for; `options.backbone` is given."""
+def encoder_of(
+    options: EncoderOptions, *, prefer_stride: int | None = None, drop_path: float | None = None, flat: bool = False
+) -> Encoder:
+    """The timm encoder that a net was asked for; `options.backbone` is given. The rest: see `Encoder`."""
     assert options.backbone is not None
     return Encoder(
         options.backbone,
@@ -126,7 +162,20 @@ def encoder_of(options: EncoderOptions, *, prefer_stride: int | None = None, dro
         prefer_stride=prefer_stride,
         pretrained=options.source,
         drop_path=drop_path,
+        flat=flat,
     )
+
+
+def _plain(
+    name: str, options: dict[str, Any], pretrained: bool | str | os.PathLike[str], in_channels: int
+) -> vit.PlainViT:
+    """NetError where timm's model is no ViT after all: an MLP mixer, say."""
+    try:
+        return vit.PlainViT(name, options, pretrained, in_channels)
+    except (AttributeError, TypeError, AssertionError) as error:
+        raise NetError(
+            f"encoder {name!r} is no plain ViT and has no pyramid ({first_line(error)}): choose another"
+        ) from error
 
 
 def _strides(name: str, output_stride: int | None = None) -> list[int]:

@@ -14,6 +14,7 @@ import nets
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("deeplabv3plus", {"backbone": "resnet18", "aux": True}),
     ("deeplabv3plus", {"backbone": "resnet18", "output_stride": 8, "separable": True}),
+    ("deeplabv3plus", {"backbone": "resnet18", "separable": True, "channels": 64, "form": "mmsegmentation"}),
     ("duc", {"backbone": "resnet18", "aux": True}),
     ("duc", {"backbone": "resnet18", "aspp": False}),
     ("enet", {}),
@@ -21,18 +22,25 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("enet", {"decoder": False}),
     ("fcn", {"backbone": "resnet18", "aux": True}),
     ("fcn", {"backbone": "resnet18", "skips": 0, "output_stride": 8}),
+    ("fcn", {"backbone": "resnet18", "skips": 0, "form": "mmsegmentation"}),
+    ("fcn", {"backbone": "vit_tiny_patch16_224", "skips": 0, "aux": True}),
     ("gcn", {"backbone": "resnet18"}),
     ("gcn", {"backbone": "resnet18", "kernel_size": 7, "deconvolution": False}),
+    ("linear", {"backbone": "vit_tiny_patch16_224"}),
     ("pspnet", {"backbone": "resnet18", "aux": True}),
     ("segnet", {}),
     ("segnet", {"backbone": "resnet18"}),
     ("unet", {}),
-    ("unet", {"backbone": "resnet18"}),
+    ("unet", {"backbone": "resnet18", "aux": True}),
     ("upernet", {"backbone": "resnet18", "aux": True, "channels": 64}),
     ("upernet", {"backbone": "convnext_atto", "aux": True, "channels": 32}),
+    ("upernet", {"backbone": "vit_tiny_patch16_224", "aux": True, "channels": 32}),
 ]
-# half a gigabyte of weights each
-SLOW_CASES: list[tuple[str, dict[str, Any]]] = [("fcn", {"skips": skips}) for skips in (0, 1, 2)]
+# half a gigabyte of weights each, and a wide U-Net
+SLOW_CASES: list[tuple[str, dict[str, Any]]] = [
+    *(("fcn", {"skips": skips}) for skips in (0, 1, 2)),
+    ("unet", {"form": "mmsegmentation", "aux": True}),
+]
 PARAMS = [
     pytest.param(case, id="-".join([case[0], *(str(v) for v in case[1].values())]), marks=marks)
     for cases, marks in ((CASES, []), (SLOW_CASES, [pytest.mark.slow]))
@@ -125,7 +133,9 @@ def test_channels_last_is_kept_through_every_layer(case: Any) -> None:
     def check(name: str) -> Any:
         def hook(module: torch.nn.Module, inputs: Any, output: Any) -> None:
             for tensor in (*inputs, output):
-                is_map = isinstance(tensor, torch.Tensor) and tensor.dim() == 4 and min(tensor.shape[1:]) > 1
+                # within a ViT what has four dimensions is [N,h,w,C] or [N,heads,tokens,C/heads], no map
+                four = isinstance(tensor, torch.Tensor) and tensor.dim() == 4 and ".vit." not in name
+                is_map = four and min(tensor.shape[1:]) > 1
                 if is_map and not tensor.is_contiguous(memory_format=torch.channels_last):
                     lost.append((name, type(module).__name__, tensor.shape))
 

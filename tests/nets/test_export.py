@@ -18,16 +18,22 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("enet", {"form": "authors"}),
     ("fcn", {"backbone": "resnet18"}),
     ("fcn", {}),
+    ("fcn", {"backbone": "resnet18", "form": "mmsegmentation"}),
+    ("fcn", {"backbone": "vit_tiny_patch16_224", "skips": 0}),
     ("gcn", {"backbone": "resnet18"}),
+    ("linear", {"backbone": "vit_tiny_patch16_224"}),
     ("pspnet", {"backbone": "resnet18"}),
     ("pspnet", {"backbone": "densenet121"}),
     ("segnet", {}),
     ("segnet", {"backbone": "resnet18"}),
     ("unet", {}),
+    ("unet", {"form": "mmsegmentation"}),
     ("unet", {"backbone": "convnext_atto"}),
     ("unet", {"backbone": "efficientnet_b0"}),
     ("upernet", {"backbone": "resnet18", "channels": 64}),
     ("upernet", {"backbone": "convnext_atto", "channels": 32}),
+    ("upernet", {"backbone": "vit_tiny_patch16_224", "channels": 32}),
+    ("upernet", {"backbone": "vit_small_patch16_dinov3", "channels": 32}),
 ]
 IDS = ["-".join([name, *(str(v) for v in options.values())]) for name, options in CASES]
 QUICK = "pspnet-resnet18"  # one of each kind of test in the default run

@@ -17,12 +17,14 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("enet", {"form": "authors"}),
     ("fcn", {"backbone": "resnet18"}),
     ("gcn", {"backbone": "resnet18", "kernel_size": 7}),
+    ("linear", {"backbone": "vit_tiny_patch16_224"}),
     ("pspnet", {"backbone": "resnet18", "aux": True}),
     ("segnet", {}),
     ("segnet", {"backbone": "resnet18"}),
     ("unet", {}),
     ("unet", {"backbone": "resnet18"}),
     ("upernet", {"backbone": "resnet18", "channels": 64}),
+    ("upernet", {"backbone": "vit_tiny_patch16_224", "channels": 64}),
 ]
 IDS = ["-".join([name, *(str(v) for v in options.values())]) for name, options in CASES]
 COLORS = torch.tensor([[130, 180, 230], [90, 90, 95], [40, 120, 50], [200, 40, 40]])  # of the classes, in RGB

@@ -13,7 +13,8 @@ _STAGE = re.compile(r"(?:^|\.)(?:layers?|stages?|blocks|denseblock|s)[._]?(\d+)(
 
 def distances(encoder: nn.Module) -> dict[int, int]:
     """id of a parameter -> its distance from the encoder's end: the last stage has 1, the first of S has S, and what
-    comes before it (stem, patch embedding) has S + 1. What comes after the last (a final norm) goes with it.
+    comes before it (stem, patch embedding, tokens, position tables) has S + 1. What comes after the last (a final norm)
+    goes with it. A plain ViT's blocks count as stages.
 
     Empty where the names count no stages.
     """

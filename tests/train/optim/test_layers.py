@@ -51,6 +51,28 @@ def test_each_stage_has_its_learning_rate_and_everything_is_trained_once() -> No
     assert stem == {id(p) for p in last["params"]}
 
 
+@pytest.mark.parametrize(
+    ("backbone", "blocks"), [("vit_small_patch14_reg4_dinov2", 12), ("vit_small_patch16_dinov3", 12)]
+)
+def test_a_plain_vit_counts_blocks_and_its_pyramid_is_head(backbone: str, blocks: int) -> None:
+    with torch.device("meta"):
+        net = nets.build("upernet", 3, backbone=backbone, channels=8)
+    config = OptimizerConfig("adamw", lr=1.0, layer_decay=0.5, weight_decay=0.05)
+    at = {id(p): group for group in for_net(config, net, torch.device("meta")).param_groups for p in group["params"]}
+    assert len(at) == len(list(net.parameters()))
+    for name, parameter in net.named_parameters():
+        group = at[id(parameter)]
+        if ".vit." not in name:
+            assert group["lr"] == 1.0 and group["name"].startswith("head"), name
+            continue
+        inner = name.split(".vit.")[1]
+        # BEiT's and MAE's rule: the last block once, each before it once more, what comes before the blocks most of all
+        block = int(inner.split(".")[1]) if inner.startswith("blocks.") else blocks - 1 if "norm." in inner else -1
+        assert group["lr"] == pytest.approx(0.5 ** (blocks - block)), name
+        is_table = inner.endswith(("pos_embed", "cls_token", "reg_token"))
+        assert (group["weight_decay"] == 0) == (parameter.ndim < 2 or is_table), name
+
+
 def test_off_means_the_groups_of_before() -> None:
     net = nets.build("fcn", 3, backbone="resnet18")
     names = [group["name"] for group in for_net(OptimizerConfig(), net, CPU).param_groups]
