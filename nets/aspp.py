@@ -16,7 +16,8 @@ class ASPP(nn.Module):
 
     rates: of the 3x3 convolutions; the paper has 6, 12, 18 at output stride 16 and twice that at 8.
     separable: depthwise separable 3x3 convolutions (DeepLabV3+, arXiv 1802.02611); norm_between: see
-    `separable_conv_bn_relu`. join_kernel: of the convolution that joins them, 3 in mmsegmentation.
+    `separable_conv_bn_relu`. form: "paper" joins them as above, with dropout of 0.5; "mmsegmentation" by a 3x3
+    convolution without.
     """
 
     def __init__(
@@ -27,16 +28,16 @@ class ASPP(nn.Module):
         *,
         separable: bool = False,
         norm_between: bool = True,
-        join_kernel: int = 1,
-        dropout: float = 0.5,
+        form: str = "paper",
     ) -> None:
         super().__init__()
         conv = functools.partial(separable_conv_bn_relu, norm_between=norm_between) if separable else conv_bn_relu
         self.branches = nn.ModuleList([conv_bn_relu(in_channels, out_channels, 1)])
         self.branches.extend(conv(in_channels, out_channels, dilation=rate) for rate in rates)
         self.pool = conv_bn_relu(in_channels, out_channels, 1)
+        kernel, dropout = (1, 0.5) if form == "paper" else (3, 0.0)
         self.project = nn.Sequential(
-            *conv_bn_relu((len(rates) + 2) * out_channels, out_channels, join_kernel), nn.Dropout(dropout)
+            *conv_bn_relu((len(rates) + 2) * out_channels, out_channels, kernel), nn.Dropout(dropout)
         )
 
     def forward(self, features: Tensor) -> Tensor:

@@ -10,18 +10,17 @@ from torch import Tensor, nn
 
 from nets.aspp import ASPP
 from nets.blocks import conv_bn_relu, fcn_head, separable_conv_bn_relu
-from nets.encoders import DilatedOptions, Encoder, encoder_of
-from nets.errors import NetError, check_choice
+from nets.encoders import DilatedOptions, Encoder, Needs, encoder_of
+from nets.errors import check_choice
 from nets.net import Net, resize_like
 
-FORMS = ("paper", "mmsegmentation")
+WIDTHS = {"paper": 256, "mmsegmentation": 512}  # channels of ASPP and decoder in each form
 
 
 @dataclass(frozen=True)
 class Head:
     """What ASPP and decoder are made of; see `deeplabv3plus` for the options of these names."""
 
-    channels: int
     form: str
     separable: bool
     separable_norm: bool
@@ -32,7 +31,7 @@ class DeepLabV3Plus(Net):
     """A dilated encoder, ASPP on its last features, and a decoder that adds detail from stride 4.
 
     40.35 M parameters with R50 at 21 classes, as yassouali/pytorch-segmentation's; 43.58 M as mmsegmentation's, with
-    512 channels, separable, aux and in its form.
+    separable, aux and in its form at 19 classes.
     """
 
     def __init__(self, num_classes: int, encoder: Encoder, head: Head) -> None:
@@ -42,7 +41,7 @@ class DeepLabV3Plus(Net):
         self.detail = encoder.index_of(4)
         # 6, 12, 18 at output stride 16; the same reach in pixels at others
         rates = tuple(rate * 16 // encoder.strides[-1] for rate in (6, 12, 18))
-        width, separable, between = head.channels, head.separable, head.separable_norm
+        width, separable, between = WIDTHS[head.form], head.separable, head.separable_norm
         conv = functools.partial(separable_conv_bn_relu, norm_between=between) if separable else conv_bn_relu
         self.aspp = ASPP(
             encoder.channels[-1],
@@ -50,8 +49,7 @@ class DeepLabV3Plus(Net):
             rates,
             separable=separable,
             norm_between=between,
-            join_kernel=1 if head.form == "paper" else 3,
-            dropout=0.5 if head.form == "paper" else 0.0,
+            form=head.form,
         )
         # 48 channels from stride 4, then two 3x3 convolutions
         self.reduce = conv_bn_relu(encoder.channels[self.detail], 48, 1)
@@ -75,7 +73,6 @@ def deeplabv3plus(
     aux: bool = False,
     separable: bool = False,
     separable_norm: bool = True,
-    channels: int = 256,
     form: str = "paper",
 ) -> Net:
     """DeepLabV3+ over any timm encoder with features of stride 4; "xception65" is the paper's aligned Xception.
@@ -84,12 +81,9 @@ def deeplabv3plus(
     separable: depthwise separable convolutions in ASPP and decoder, as the paper has with Xception.
     separable_norm: batch norm and ReLU between their depthwise and pointwise parts, as in the authors' released code;
     false leaves them out, as segmentation_models.pytorch does.
-    channels: of ASPP and decoder; the paper has 256, mmsegmentation's published runs 512.
-    form: "paper" joins ASPP's branches by a 1x1 convolution with dropout of 0.5 behind it, as torchvision does, too;
-    "mmsegmentation" by a 3x3 one without.
+    form: "paper" has 256 channels in ASPP and decoder and joins ASPP's branches by a 1x1 convolution with dropout of 0.5
+    behind it, as torchvision does, too; "mmsegmentation" has 512 channels and a 3x3 one without.
     """
-    check_choice("deeplabv3plus", "form", form, FORMS)
-    if channels < 1:
-        raise NetError(f"channels is {channels}: expected 1 or more, such as 256")
-    made = encoder_of(encoder, prefer_stride=16)
-    return DeepLabV3Plus(num_classes, made, Head(channels, form, separable, separable_norm, aux))
+    check_choice("deeplabv3plus", "form", form, WIDTHS)
+    made = encoder_of(encoder, Needs(prefer_stride=16))
+    return DeepLabV3Plus(num_classes, made, Head(form, separable, separable_norm, aux))

@@ -9,7 +9,7 @@ from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
 from nets.blocks import fcn_head
-from nets.encoders import DilatedOptions, Encoder, encoder_of
+from nets.encoders import DilatedOptions, Encoder, Needs, encoder_of
 from nets.errors import NetError, nearest
 from nets.net import Net
 
@@ -110,7 +110,7 @@ def duc(
     aspp: the scores are the sum of four parallel convolutions dilated by 6, 12, 18 and 24, as in the authors' released
     network; false is one undilated convolution.
     """
-    made = encoder_of(encoder, prefer_stride=8)
+    made = encoder_of(encoder, Needs(prefer_stride=8))
     can = _is_resnet(made) and made.strides[-1] == 8
     if hdc not in (None, "conv") and not can:
         raise NetError(

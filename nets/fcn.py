@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nets.blocks import BilinearDeconv, ConcatHead, fcn_head, init_he, init_zero
-from nets.encoders import DilatedOptions, Encoder, encoder_of
+from nets.encoders import DilatedOptions, Encoder, Needs, encoder_of
 from nets.encoders.vgg import load_vgg16, vgg16_stages
 from nets.errors import NetError, check_choice
 from nets.net import Net
@@ -103,7 +103,7 @@ def fcn(
         score = nn.Conv2d(vgg.channels[-1], num_classes, 1)
         init_zero(score)  # as in the paper: random scores did no better
         return FCN(num_classes, vgg, score, skips=skips, aux_head=None)
-    made = encoder_of(encoder, flat=skips == 0)
+    made = encoder_of(encoder, Needs(flat=skips == 0))
     channels = made.channels
     make = fcn_head if form == "paper" else ConcatHead
     head = make(channels[-1], channels[-1] // 4, num_classes)

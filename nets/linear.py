@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from nets.encoders import Encoder, EncoderOptions, encoder_of
+from nets.encoders import Encoder, EncoderOptions, Needs, encoder_of
 from nets.net import Net
 
 
@@ -29,4 +29,4 @@ class Linear(Net):
 def linear(num_classes: int, encoder: EncoderOptions = EncoderOptions("vit_small_patch14_dinov2")) -> Net:
     """A linear classifier of each cell of the encoder's last feature map; the encoder is mostly frozen
     (net.freeze_backbone). Over a plain ViT that is each patch, over others each cell at their coarsest stride."""
-    return Linear(num_classes, encoder_of(encoder, flat=True))
+    return Linear(num_classes, encoder_of(encoder, Needs(flat=True)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from nets.blocks import conv_bn_relu, fcn_head
-from nets.encoders import DilatedOptions, Encoder, encoder_of
+from nets.encoders import DilatedOptions, Encoder, Needs, encoder_of
 from nets.net import Net
 from nets.ppm import PyramidPooling
 
@@ -45,4 +45,4 @@ def pspnet(
     output_stride: 8 as in the paper; None is 8 where the encoder can be dilated, else its own, and that of the patches
     over a plain ViT.
     """
-    return PSPNet(num_classes, encoder_of(encoder, prefer_stride=8, flat=True), aux=aux)
+    return PSPNet(num_classes, encoder_of(encoder, Needs(prefer_stride=8, flat=True)), aux=aux)

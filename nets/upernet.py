@@ -7,7 +7,7 @@ from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
 from nets.blocks import conv_bn_relu, fcn_head
-from nets.encoders import Encoder, EncoderOptions, encoder_of
+from nets.encoders import Encoder, EncoderOptions, Needs, encoder_of
 from nets.errors import NetError
 from nets.net import Net, resize_like
 from nets.ppm import PyramidPooling
@@ -69,5 +69,5 @@ def upernet(
     drop_path = 0.3 if drop_path is None and published else drop_path
     if drop_path is not None and not 0 <= drop_path < 1:
         raise NetError(f"drop_path is {drop_path}: expected a rate from 0 to below 1, such as 0.3")
-    made = encoder_of(encoder, drop_path=drop_path)
+    made = encoder_of(encoder, Needs(drop_path=drop_path))
     return UPerNet(num_classes, made, channels=channels, norms=published if norms is None else norms, aux=aux)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nets.encoders import vit
 from nets.encoders.dilate import dilate_densenet
-from nets.encoders.options import DilatedOptions, EncoderOptions
+from nets.encoders.options import DilatedOptions, EncoderOptions, Needs
 from nets.encoders.pretrained import Statistics, create_timm, statistics
 from nets.encoders.weights import first_line
 from nets.errors import NetError
@@ -25,11 +25,10 @@ class Encoder(nn.Module):
     name: timm's, with or without the weights' tag ("resnet50", "resnet50.a1_in1k").
     pretrained: True fetches timm's weights from the hub; a path loads them from a file instead (timm's state dict, .pth
     or .safetensors). Either way the first convolution is adapted to in_channels.
-    output_stride: the coarsest feature map's; dilates the layers past it. None takes prefer_stride where the model can
-    be dilated to it, and else keeps the model's own (mostly 32).
-    flat: of a plain ViT the maps of four blocks as they are, all of the patches' stride; else it gets a pyramid of
-    strides 4 to 32 on top (see `nets.encoders.vit`), and strides are counted as if a patch of 14 pixels were of 16.
-    drop_path: rate of skipped residual branches in training, rising with depth to this; None is the model's own.
+    output_stride: the coarsest feature map's; dilates the layers past it. None takes needs.prefer_stride where the
+    model can be dilated to it, and else keeps the model's own (mostly 32).
+    A plain ViT gets a pyramid of strides 4 to 32 on top (see `nets.encoders.vit`), but for needs.flat; strides are
+    counted as if a patch of 14 pixels were of 16.
 
     channels, strides: one per feature map. statistics: (mean, std) of the pretraining data, and loaded: what the
     weights are, in words; both None without weights.
@@ -46,31 +45,28 @@ class Encoder(nn.Module):
         *,
         in_channels: int = 3,
         output_stride: int | None = None,
-        prefer_stride: int | None = None,
         pretrained: bool | str | os.PathLike[str] = False,
-        drop_path: float | None = None,
-        flat: bool = False,
+        needs: Needs = Needs(),
     ) -> None:
         super().__init__()
         if in_channels < 1:
             raise NetError(f"in_channels is {in_channels}: expected 1 or more")
         native = _strides(name)
-        options = {"drop_path_rate": drop_path} if drop_path is not None else {}
+        options: dict[str, Any] = {"in_chans": in_channels}
+        options |= {"drop_path_rate": needs.drop_path} if needs.drop_path is not None else {}
         self.name, self.pyramid = name, None
         if len(set(native)) == 1:
             if output_stride is not None:
                 raise NetError(
                     f"encoder {name!r} is a plain ViT, whose stride is its patches': leave output_stride out"
                 )
-            self.model: Any = _plain(name, options, pretrained, in_channels)
+            self.model: Any = _plain(name, options, pretrained)
             self.channels, self.channels_last = self.model.channels, False
-            self.pyramid = None if flat else vit.Pyramid(self.channels, native[0])
-            self.strides = [vit.nominal(native[0])] * vit.MAPS if flat else list(vit.STRIDES)
-            self.pad_stride = vit.pad_stride(native[0], pyramid=not flat)
+            self.pyramid = None if needs.flat else vit.Pyramid(self.channels, native[0])
+            self.strides = [vit.nominal(native[0])] * vit.MAPS if needs.flat else list(vit.STRIDES)
+            self.pad_stride = vit.pad_stride(native[0], pyramid=not needs.flat)
         else:
-            self._make_hierarchical(
-                native, options | {"in_chans": in_channels}, output_stride, prefer_stride, pretrained
-            )
+            self._make_hierarchical(native, options, output_stride, needs.prefer_stride, pretrained)
         self.loaded: str | None = self.model.loaded
         self.statistics = statistics(self.model, in_channels) if self.loaded else None
         self._check_pyramid(in_channels, native[0] if len(set(native)) == 1 else 1)
@@ -150,28 +146,22 @@ class Encoder(nn.Module):
             )
 
 
-def encoder_of(
-    options: EncoderOptions, *, prefer_stride: int | None = None, drop_path: float | None = None, flat: bool = False
-) -> Encoder:
-    """The timm encoder that a net was asked for; `options.backbone` is given. The rest: see `Encoder`."""
+def encoder_of(options: EncoderOptions, needs: Needs = Needs()) -> Encoder:
+    """The timm encoder that a net was asked for; `options.backbone` is given."""
     assert options.backbone is not None
     return Encoder(
         options.backbone,
         in_channels=options.in_channels,
         output_stride=options.output_stride if isinstance(options, DilatedOptions) else None,
-        prefer_stride=prefer_stride,
         pretrained=options.source,
-        drop_path=drop_path,
-        flat=flat,
+        needs=needs,
     )
 
 
-def _plain(
-    name: str, options: dict[str, Any], pretrained: bool | str | os.PathLike[str], in_channels: int
-) -> vit.PlainViT:
+def _plain(name: str, options: dict[str, Any], pretrained: bool | str | os.PathLike[str]) -> vit.PlainViT:
     """NetError where timm's model is no ViT after all: an MLP mixer, say."""
     try:
-        return vit.PlainViT(name, options, pretrained, in_channels)
+        return vit.PlainViT(name, options, pretrained)
     except (AttributeError, TypeError, AssertionError) as error:
         raise NetError(
             f"encoder {name!r} is no plain ViT and has no pyramid ({first_line(error)}): choose another"

@@ -22,6 +22,17 @@ class EncoderOptions:
 
 
 @dataclass(frozen=True)
+class Needs:
+    """What a net's design wants of its encoder, whatever that is."""
+
+    prefer_stride: int | None = None  # the coarsest feature map's, where the encoder can be dilated to it
+    drop_path: float | None = (
+        None  # rate of skipped residual branches in training, rising with depth; None: the encoder's
+    )
+    flat: bool = False  # of a plain ViT the maps of four blocks as they are, without a pyramid on top
+
+
+@dataclass(frozen=True)
 class DilatedOptions(EncoderOptions):
     """Of nets whose encoder may be dilated instead of downsampling to the end."""
 

@@ -26,12 +26,9 @@ class PlainViT(nn.Module):
     (SAM's have its neck in place of the norm: 256 channels.) Position embeddings are interpolated to the image's size.
     """
 
-    def __init__(
-        self, name: str, options: dict[str, Any], pretrained: bool | str | os.PathLike[str], in_channels: int
-    ) -> None:
+    def __init__(self, name: str, options: dict[str, Any], pretrained: bool | str | os.PathLike[str]) -> None:
         super().__init__()
-        whole = {"num_classes": 0, "in_chans": in_channels, **_any_size(name), **options}
-        self.vit: Any = create_timm(name, whole, pretrained)
+        self.vit: Any = create_timm(name, {"num_classes": 0, **_any_size(name), **options}, pretrained)
         depth = len(self.vit.blocks)
         self.taken = [depth * (i + 1) // MAPS - 1 for i in range(MAPS)]
         self.vit.prune_intermediate_layers(self.taken, prune_norm=False, prune_head=True)

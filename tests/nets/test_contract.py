@@ -14,7 +14,7 @@ import nets
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("deeplabv3plus", {"backbone": "resnet18", "aux": True}),
     ("deeplabv3plus", {"backbone": "resnet18", "output_stride": 8, "separable": True}),
-    ("deeplabv3plus", {"backbone": "resnet18", "separable": True, "channels": 64, "form": "mmsegmentation"}),
+    ("deeplabv3plus", {"backbone": "resnet18", "separable": True, "form": "mmsegmentation"}),
     ("duc", {"backbone": "resnet18", "aux": True}),
     ("duc", {"backbone": "resnet18", "aspp": False}),
     ("enet", {}),

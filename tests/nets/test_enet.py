@@ -64,5 +64,5 @@ def test_first_training_stage_is_the_same_encoder() -> None:
 
 
 def test_unknown_form_is_refused() -> None:
-    with pytest.raises(nets.NetError, match="'author' of enet; did you mean 'authors'"):
+    with pytest.raises(nets.NetError, match="enet has no form 'author'; did you mean 'authors'"):
         nets.build("enet", 5, form="author")

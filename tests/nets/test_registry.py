@@ -34,7 +34,7 @@ def test_list_is_sorted_lower_case() -> None:
         ("unet", {"form": "mmseg"}, ["unet has no form 'mmseg'", "did you mean 'mmsegmentation'"]),
         ("unet", {"form": "mmsegmentation", "backbone": "resnet18"}, ["form", "without a backbone"]),
         ("fcn", {"form": "mmsegmentation"}, ["form", "add a backbone"]),
-        ("deeplabv3plus", {"channels": 0}, ["channels is 0"]),
+        ("deeplabv3plus", {"form": "authors"}, ["deeplabv3plus has no form 'authors'", "mmsegmentation"]),
         ("unet", {"backbone": "resnet18", "backbone_weights": "/nowhere.pth"}, ["/nowhere.pth", "no file"]),
         ("unet", {"in_channels": 0, "backbone": "resnet18"}, ["in_channels is 0"]),
     ],

@@ -9,7 +9,7 @@ import timm
 import torch
 
 import nets
-from nets.encoders import Encoder
+from nets.encoders import Encoder, Needs
 from nets.net import find_encoder
 
 TINY = "vit_tiny_patch16_224"
@@ -39,7 +39,7 @@ def test_a_pyramid_of_four_strides(name: str, pad: int, cells: list[int]) -> Non
 
 def test_the_maps_are_those_of_timms_features() -> None:
     torch.manual_seed(0)
-    encoder = Encoder(TINY, flat=True).eval()
+    encoder = Encoder(TINY, needs=Needs(flat=True)).eval()
     assert encoder.strides == [16] * 4 and encoder.pad_stride == 16
     theirs = timm.create_model(TINY, features_only=True, out_indices=[2, 5, 8, 11], dynamic_img_size=True).eval()
     theirs.model.load_state_dict(encoder.model.vit.state_dict(), strict=False)
