@@ -81,8 +81,8 @@ def deeplabv3plus(
     separable: depthwise separable convolutions in ASPP and decoder, as the paper has with Xception.
     separable_norm: batch norm and ReLU between their depthwise and pointwise parts, as in the authors' released code;
     false leaves them out, as segmentation_models.pytorch does.
-    form: "paper" has 256 channels in ASPP and decoder and joins ASPP's branches by a 1x1 convolution with dropout of 0.5
-    behind it, as torchvision does, too; "mmsegmentation" has 512 channels and a 3x3 one without.
+    form: "paper" has 256 channels in ASPP and decoder and joins ASPP's branches by a 1x1 convolution with dropout of
+    0.5 behind it, as torchvision does, too; "mmsegmentation" has 512 channels and a 3x3 one without.
     """
     check_choice("deeplabv3plus", "form", form, WIDTHS)
     made = encoder_of(encoder, Needs(prefer_stride=16))
