@@ -18,7 +18,7 @@ from bench.data import scenes
 from bench.data.cases import Case, cases, describe, how
 from bench.data.setting import Setting
 from bench.measuring import fresh
-from bench.results import bounds, plots, report
+from bench.results import bounds, loader_table, plots
 from bench.rows.loader import in_process
 from ingest.errors import UserError, nearest, run
 from ingest.shards.reader import ShardSet
@@ -178,10 +178,10 @@ def _compare(case: Case, shards: ShardSet, setting: Setting, rows: list[str], op
     """Measures the rows and shows their table."""
     measure = partial(in_process, setting=setting, seconds=options.seconds)
     found = fresh.rounds(rows, measure, options.repeats, case.title)
-    table = fresh.summarize(found, report.RATIOS)
+    table = fresh.summarize(found, loader_table.RATIOS)
     sentence = bounds.sentence(table, setting.threads, setting.device)
     head = describe(case, shards, setting, f"{options.repeats} x {options.seconds:g} s")
-    lines = [head, report.render(table, setting), sentence, report.costs(table), fresh.noise(table)]
+    lines = [head, loader_table.render(table, setting), sentence, loader_table.costs(table), fresh.noise(table)]
     click.echo("\n".join(filter(None, lines)) + "\n")
     facts = {
         "setting": asdict(setting),
@@ -190,7 +190,7 @@ def _compare(case: Case, shards: ShardSet, setting: Setting, rows: list[str], op
         "repeats": found,
         "bound": sentence,
     }
-    return Measured(facts, report.chart(f"{case.title}: {how(setting)}", table), len(found) == len(rows))
+    return Measured(facts, loader_table.chart(f"{case.title}: {how(setting)}", table), len(found) == len(rows))
 
 
 def _tune(case: Case, setting: Setting, options: Options) -> Measured:

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from bench.data import records
-from bench.measuring.fresh import Facts, medians, rounds, run
+from bench.measuring.fresh import Numbers, medians, rounds, run
 from bench.results.plots import Bar, Chart, draw
 from bench.results.table import aligned
 from ingest import errors
@@ -43,9 +43,9 @@ class Options:
     plot: Path | None
 
 
-def measure(options: Options) -> dict[int, Facts]:
+def measure(options: Options) -> dict[int, Numbers]:
     """Medians by the number of samples; `shards` and `index_mb` beside what `bench.rows.scale` measures."""
-    table: dict[int, Facts] = {}
+    table: dict[int, Numbers] = {}
     for samples in options.samples:
         with tempfile.TemporaryDirectory(prefix="bench-scale-") as name:
             shards = max(1, min(_MOST_SHARDS, samples // 2000))
@@ -57,11 +57,11 @@ def measure(options: Options) -> dict[int, Facts]:
     return table
 
 
-def _row(folder: str, row: str) -> Facts:
+def _row(folder: str, row: str) -> Numbers:
     return run("bench.rows.scale", {"row": row, "folder": folder})
 
 
-def render(table: Mapping[int, Facts]) -> str:
+def render(table: Mapping[int, Numbers]) -> str:
     """The table for a terminal."""
     rows = [
         [
@@ -75,7 +75,7 @@ def render(table: Mapping[int, Facts]) -> str:
     return aligned(["samples", "shards", "index MB", *(head for head, _, _ in _COLUMNS.values())], rows, left=0)
 
 
-def charts(table: Mapping[int, Facts]) -> Sequence[Chart]:
+def charts(table: Mapping[int, Numbers]) -> Sequence[Chart]:
     """A chart a column."""
     return [
         Chart(

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from bench.measuring import fresh
-from bench.measuring.fresh import Facts
+from bench.measuring.fresh import Numbers
 from bench.results.table import aligned, ratio
 from ingest.errors import UserError, nearest, run
 from train import config
@@ -32,14 +32,14 @@ RATIOS = {"share_of_cached": "cached", "times_naive": "naive"}
 TARGETS = {"gpu": (0.98, 4.0), "cpu": (0.95, 1.3)}
 
 
-def in_process(row: str, recipe: Recipe, steps: int) -> Facts:
+def in_process(row: str, recipe: Recipe, steps: int) -> Numbers:
     """`bench.rows.train.measure` in a fresh process."""
     if row == ON_GPU:
         recipe = replace(recipe, data=replace(recipe.data, device="cpu"))
     return fresh.run("bench.rows.train", {"row": row, "recipe": config.to_dict(recipe), "steps": steps})
 
 
-def render(table: Mapping[str, Facts]) -> str:
+def render(table: Mapping[str, Numbers]) -> str:
     """Two tables for a terminal: speeds, and where a step's milliseconds go."""
     gpu = any("gpu_mb" in facts for facts in table.values())
     heads = ["", "steps/s", "images/s", "spread", "of cached", "x naive", "wait", "CPU ms/image", "peak MB"]
@@ -65,7 +65,7 @@ def render(table: Mapping[str, Facts]) -> str:
     return f"{whole}\n\n{aligned(['ms a step', *_PARTS], parts)}"
 
 
-def best(found: Mapping[str, Sequence[Facts]]) -> str:
+def best(found: Mapping[str, Sequence[Numbers]]) -> str:
     """The fastest repeats side by side: a machine's other work slows a row down, and never speeds it up."""
     fastest = {row: max(repeat["images_per_second"] for repeat in repeats) for row, repeats in found.items()}
     if len(fastest) < 2 or min(len(repeats) for repeats in found.values()) < 2:
@@ -77,7 +77,7 @@ def best(found: Mapping[str, Sequence[Facts]]) -> str:
     return f"Fastest repeats, images/s: {speeds}" + (f"; ours is {', '.join(ratios)}." if ratios else ".")
 
 
-def sentence(table: Mapping[str, Facts], device: str) -> str:
+def sentence(table: Mapping[str, Numbers], device: str) -> str:
     """Says what bounds training: data, the cores that loader and net share, or a part of the net's own step."""
     if "ours" not in table:
         return ""
@@ -184,7 +184,7 @@ def _rows(given: str | None, device: str) -> list[str]:
 
 
 def _check_data(recipe: Recipe) -> None:
-    """A mistake in the data is told here, once, not by each row's process."""
+    """A mistake in the data is reported here, once, not by each row's process."""
     from ingest.shards import joined
     from pipeline.config import stream_of
     from pipeline.loader import TrainLoader

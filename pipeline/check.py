@@ -17,7 +17,7 @@ import torch
 
 from ingest.errors import UserError
 from ingest.shards.reader import ShardSet
-from pipeline import aim, geometry, plan, versions
+from pipeline import balance, geometry, plan, versions
 from pipeline.augment import Augment
 from pipeline.batch import Batch
 from pipeline.config import Stream
@@ -77,9 +77,9 @@ def digest(shards: ShardSet, stream: Stream, batches: int, *, world: int, epoch:
     return json.loads(json.dumps(result))  # lists for tuples: as it comes back from a file
 
 
-def _parts(loader: TrainLoader, order: aim.Epoch, places: np.ndarray, made: Sequence[Batch]) -> dict[str, str]:
+def _parts(loader: TrainLoader, order: balance.Epoch, places: np.ndarray, made: Sequence[Batch]) -> dict[str, str]:
     shards, stream, samples = loader.shards, loader.stream, order.samples[places]
-    draws = aim.draws_of(shards, stream, order, places)
+    draws = balance.draws_of(shards, stream, order, places)
     matrices = geometry.matrices(draws, shards.sizes_hw[samples], stream.augment)
     labels = [batch.labels for batch in made]
     return {

@@ -10,7 +10,7 @@ from typing import Any
 
 from ingest.errors import UserError
 from ingest.shards.reader import ShardSet
-from pipeline import aim, color, equal_sizes, geometry, plan
+from pipeline import balance, color, equal_sizes, geometry, plan
 from pipeline.augment import blur_sigmas
 from pipeline.batch import Batch
 from pipeline.config import Stream
@@ -53,13 +53,13 @@ class TrainLoader:
             )
         if stream.augment.cat_max_ratio < 1:
             shards.areas(0)  # a dataset without the record is refused here, not in a thread
-        self._targets = aim.targets(shards, stream.balance)
+        self._targets = balance.targets(shards, stream.balance)
         self.epoch = 0
         self.position = 0  # of the next global batch in the epoch's order
 
-    def order(self, epoch: int) -> aim.Epoch:
+    def order(self, epoch: int) -> balance.Epoch:
         """The samples of an epoch, in the order in which it visits them."""
-        return aim.epoch_of(self.shards, self.stream, epoch, self._targets)
+        return balance.epoch_of(self.shards, self.stream, epoch, self._targets)
 
     def fingerprint(self) -> str:
         """Names the stream: equal fingerprints, seeds and positions give equal pixels."""
@@ -115,13 +115,13 @@ class TrainLoader:
 
     def _requests(self) -> Iterator[Request]:
         stream, rank, fill = self.stream, self.feeding.rank, mean_color(self.shards)
-        order: aim.Epoch | None = None
+        order: balance.Epoch | None = None
         for epoch, position in self._cursors():
             if order is None or order.number != epoch:
                 order = self.order(epoch)
             positions = plan.positions(position, rank, self.batch_size)
             samples = order.samples[positions]
-            draws = aim.draws_of(self.shards, stream, order, positions)
+            draws = balance.draws_of(self.shards, stream, order, positions)
             sizes = self.shards.sizes_hw[samples]
             self.shards.will_need(samples)  # cold files are on their way while earlier batches are made
             yield Request(

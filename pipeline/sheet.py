@@ -14,7 +14,7 @@ from ingest.shards import pictures
 from ingest.shards.manifest import IGNORE, Manifest
 from ingest.shards.pictures import Cell, Entry, Panel
 from ingest.shards.reader import ShardSet
-from pipeline import aim, color, geometry, plan
+from pipeline import balance, color, geometry, plan
 from pipeline.augment import Augment, blur_radius, blur_sigmas
 from pipeline.config import Stream
 from pipeline.feeding import Feeding
@@ -47,7 +47,7 @@ def crops(shards: ShardSet, stream: Stream, count: int, epoch: int, device: str)
     with contextlib.closing(iter(loader)) as batches:
         for position, batch in enumerate(islice(batches, min(count, loader.epoch_samples))):
             sample = order.samples[[position]]
-            draws = aim.draws_of(shards, stream, order, np.array([position]))
+            draws = balance.draws_of(shards, stream, order, np.array([position]))
             matrix = geometry.matrices(draws, shards.sizes_hw[sample], stream.augment)[0]
             assert batch.labels is not None  # the loader refuses splits without
             found.append(
@@ -62,7 +62,7 @@ def crops(shards: ShardSet, stream: Stream, count: int, epoch: int, device: str)
     return found
 
 
-def _aimed(shards: ShardSet, order: aim.Epoch, position: int) -> str:
+def _aimed(shards: ShardSet, order: balance.Epoch, position: int) -> str:
     """Which class the crop was to show, when it was."""
     if order.aims is None or order.aims[position] < 0:
         return ""

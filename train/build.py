@@ -38,7 +38,7 @@ _OWN_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _RENAMED else "broadca
 
 @dataclass(frozen=True)
 class _Data:
-    """What comes of the dataset."""
+    """What a run takes from the dataset."""
 
     facts: DatasetFacts
     counts: PixelCounts
@@ -127,7 +127,7 @@ def _net(recipe: Recipe, ranks: Ranks, data: _Data, state: State | None) -> tupl
 
 
 def _scaler(recipe: Recipe, device: torch.device) -> torch.amp.GradScaler:
-    """Does nothing but with fp16."""
+    """Active with fp16 only."""
     return torch.amp.GradScaler(device.type, enabled=model.amp_dtype(recipe.train.amp, device) is torch.float16)
 
 

@@ -17,9 +17,9 @@ import torch.distributed as dist
 
 from ingest.errors import UserError
 from train import failure, torchrun
-from train.pulse import Pulse
+from train.heartbeat import Heartbeat
 
-PATIENCE = 5.0  # minutes until a rank that does not come on is named, and all end
+PATIENCE = 5.0  # minutes until a rank that makes no progress is named, and all end
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Ranks:
     local_count: int
     """How many of them run on this machine."""
     device: torch.device
-    pulse: Pulse | None = None
+    heartbeat: Heartbeat | None = None
     """Tells the others where this rank stands; None: there are no others, or nobody asks."""
 
     @property
@@ -67,7 +67,7 @@ class Ranks:
         return values
 
     def any(self, flag: bool) -> bool:
-        """Whether any rank's flag is set. Every rank must ask."""
+        """Whether any rank's flag is set. Collective: every rank calls it."""
         if self.count == 1:
             return flag
         total = torch.tensor([int(flag)], device=self.device)
@@ -87,13 +87,13 @@ class Ranks:
 
     def at(self, where: str) -> None:
         """Notes where this rank stands. All call it at the same places, so that one that hangs can be named."""
-        if self.pulse is not None:
-            self.pulse.at(where)
+        if self.heartbeat is not None:
+            self.heartbeat.at(where)
 
     def tick(self) -> None:
-        """Notes that this rank gets on, with what others may have more or less of."""
-        if self.pulse is not None:
-            self.pulse.tick()
+        """Notes progress of this rank alone, such as a batch of which others have more or fewer."""
+        if self.heartbeat is not None:
+            self.heartbeat.tick()
 
     def _reduce(self, tensor: torch.Tensor, operation: dist.ReduceOp.RedOpType) -> torch.Tensor:
         if self.count > 1:
@@ -102,7 +102,7 @@ class Ranks:
         return tensor
 
     def _waiting(self) -> AbstractContextManager[None]:
-        return nullcontext() if self.pulse is None else self.pulse.waiting()
+        return nullcontext() if self.heartbeat is None else self.heartbeat.waiting()
 
 
 @contextmanager
@@ -120,14 +120,14 @@ def joined(device: str = "auto", patience: float = PATIENCE, option: str = "--de
     if count == 1:
         yield Ranks(rank, count, local_rank, local_count, place)
         return
-    store = _join(rank, count, place, datetime.timedelta(minutes=patience + 1))  # the pulse is to be first
-    pulse = Pulse(store, rank, count, 60 * patience, _say)
-    pulse.start()
+    store = _join(rank, count, place, datetime.timedelta(minutes=patience + 1))  # the heartbeat is to be first
+    heartbeat = Heartbeat(store, rank, count, 60 * patience, _say)
+    heartbeat.start()
     try:
-        yield Ranks(rank, count, local_rank, local_count, place, pulse)
+        yield Ranks(rank, count, local_rank, local_count, place, heartbeat)
     except BaseException as error:
-        failure.end(error, pulse)
-    pulse.stop()
+        failure.end(error, heartbeat)
+    heartbeat.stop()
     dist.destroy_process_group()
 
 
@@ -156,7 +156,7 @@ def _say(line: str) -> None:
 
 
 def _join(rank: int, count: int, place: torch.device, timeout: datetime.timedelta) -> dist.Store:
-    """Makes the process group. Returns a store for the pulse alone: a client serves one thread at a time."""
+    """Makes the process group. Returns a store for the heartbeat alone: a client serves one thread at a time."""
     on_gpu = place.type == "cuda"
     backend = "nccl" if on_gpu else "gloo"
     # device_id binds nccl to its device at once, so that barriers need no guess.
@@ -177,9 +177,9 @@ def _join(rank: int, count: int, place: torch.device, timeout: datetime.timedelt
             timeout=timeout,
             device_id=bound,
         )
-        return dist.PrefixStore(f"{start}/pulse", client())
+        return dist.PrefixStore(f"{start}/heartbeat", client())
     dist.init_process_group(backend, timeout=timeout, device_id=bound)  # rank 0 hosts the store
-    return dist.PrefixStore("segrail/pulse", client())
+    return dist.PrefixStore("segrail/heartbeat", client())
 
 
 def _name_of_start(store: dist.Store, rank: int, count: int) -> str:

@@ -1,7 +1,7 @@
-"""How a rank among several ends on an error: its line first, told once, and then all ranks within seconds.
+"""How a rank among several ends on an error: its line is printed once, then all ranks end within seconds.
 
 The rank that fails writes its line, and notes it in the store that all ranks share, where the others find it
-(`train.pulse`). Then the process exits without leaving the process group in good order: that would wait for
+(`train.heartbeat`). Then the process exits without leaving the process group in good order: that would wait for
 collectives which the others may never enter.
 """
 
@@ -21,7 +21,7 @@ import torch.distributed as dist
 
 from ingest import errors
 from train import torchrun
-from train.pulse import Pulse
+from train.heartbeat import Heartbeat
 
 AFTER = 1  # exit code of a rank that ends because another did
 _LOST = (
@@ -38,10 +38,10 @@ _LOST = (
 )
 
 
-def end(error: BaseException, pulse: Pulse | None = None) -> NoReturn:
+def end(error: BaseException, heartbeat: Heartbeat | None = None) -> NoReturn:
     """Ends this rank for `error`: a user's mistake, a fault of the program, or what came of another rank's end.
 
-    pulse: None before the ranks have met.
+    heartbeat: None before the ranks have met.
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, which may come before the line is written
@@ -50,16 +50,16 @@ def end(error: BaseException, pulse: Pulse | None = None) -> NoReturn:
     told = errors.explain(error)
     if isinstance(error, click.ClickException):
         told = f"error: {error.format_message()}", error.exit_code
-    if told is None and pulse is not None and _lost_another(error):
-        _end_after(error, pulse)
+    if told is None and heartbeat is not None and _lost_another(error):
+        _end_after(error, heartbeat)
     if told is None:
         traceback.print_exception(error)
         told = f"error: {type(error).__name__}: {' '.join(str(error).split())}", 1
     line, code = told
-    first = pulse.claim(line) if pulse is not None else _claim_early(line)
+    first = heartbeat.claim(line) if heartbeat is not None else _claim_early(line)
     if first is None:
         torchrun.write_error(line)
-    if first != line:  # another mistake of its own is told, too
+    if first != line:  # another error of its own is printed, too
         click.echo(line, err=True)
     leave(code)
 
@@ -71,20 +71,20 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _end_after(error: BaseException, pulse: Pulse) -> NoReturn:
+def _end_after(error: BaseException, heartbeat: Heartbeat) -> NoReturn:
     """Ends quietly after another rank that gave a reason; else says in a line which one is missing."""
     deadline = time.monotonic() + 1.0
-    while pulse.failed() is None and time.monotonic() < deadline:
+    while heartbeat.failed() is None and time.monotonic() < deadline:
         time.sleep(0.05)
-    if pulse.failed() is None:
-        missing = pulse.silent()
+    if heartbeat.failed() is None:
+        missing = heartbeat.silent()
         reason = " ".join(str(error).split())
         line = (
             f"error: {'; '.join(missing)} ended without a word (killed, or out of memory?): go on with --resume auto"
             if missing
             else f"error: the ranks lost each other ({reason[:300]}): go on with --resume auto"
         )
-        if pulse.claim(line) is None:
+        if heartbeat.claim(line) is None:
             click.echo(line, err=True)
     leave(AFTER)
 

@@ -68,7 +68,7 @@ class Loop:
         run.net.train()
         if run.unvalidated and run.validator is not None:
             self._validate_and_save()
-        window.clock.restart()  # the speed that is told is of training alone
+        window.clock.restart()  # the logged speed is of training alone
         while not run.done:
             losses, norm = run.one_step(batches, window)
             run.step += 1
@@ -95,7 +95,7 @@ class Loop:
         return self._summary()
 
     def log(self) -> None:
-        """Meets the device, checks the losses since the last log, and writes them down. UserError on NaN."""
+        """Synchronizes with the device, checks the losses since the last log, and logs them. UserError on NaN."""
         run, window, tracker = self.run, self.window, self.tracker
         values, bad_step = window.flush()
         if bad_step is not None:

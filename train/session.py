@@ -1,4 +1,4 @@
-"""One call of `python -m train`: which run folder, from which checkpoint, the training, and what is told of it."""
+"""One call of `python -m train`: which run folder, from which checkpoint, the training, and what is printed."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class Stop:
         self.signal: int | None = None
         """The signal that asked."""
         self.doing = "this step"
-        """What is ended first, as it is told."""
+        """What is finished first, in the message."""
         self._since = 0.0
 
     @contextlib.contextmanager
@@ -34,11 +34,11 @@ class Stop:
                 signal.signal(number, handler)
 
     def wanted(self) -> bool:
-        """Whether any rank was asked. Every rank must ask at the same place."""
+        """Whether any rank was asked. Collective: every rank calls it at the same place."""
         return self._ranks.any(self.signal is not None)
 
     def agree(self) -> int:
-        """The signal of the first rank that has one, on all. Every rank must ask, when one is wanted."""
+        """The signal of the first rank that has one, on all. Collective, once a stop is wanted."""
         self.signal = next(number for number in self._ranks.gather(self.signal) if number is not None)
         return self.signal
 

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from ingest.errors import UserError
 
-Facts = dict[str, float]
+Numbers = dict[str, float]
 
 
 # Repeats further apart than this (spread / median) say more of the machine's other work than of the rows.
@@ -25,18 +25,18 @@ class RowFailed(RuntimeError):
     """A row's process died; the message is its last words."""
 
 
-def medians(repeats: Sequence[Facts]) -> Facts:
+def medians(repeats: Sequence[Numbers]) -> Numbers:
     """Of each fact over the repeats of a row, at least one."""
     return {key: statistics.median(repeat[key] for repeat in repeats) for key in repeats[0]}
 
 
-def summarize(found: Mapping[str, Sequence[Facts]], ratios: Mapping[str, str]) -> dict[str, Facts]:
+def summarize(found: Mapping[str, Sequence[Numbers]], ratios: Mapping[str, str]) -> dict[str, Numbers]:
     """Medians over the repeats of each row; of images_per_second also low, high and spread (high - low).
 
     ratios: name of a fact -> the row whose speed it is relative to, such as {"times_naive": "naive"}; left out where
     that row is missing.
     """
-    table: dict[str, Facts] = {}
+    table: dict[str, Numbers] = {}
     for row, repeats in found.items():
         speeds = [repeat["images_per_second"] for repeat in repeats]
         table[row] = medians(repeats)
@@ -48,7 +48,7 @@ def summarize(found: Mapping[str, Sequence[Facts]], ratios: Mapping[str, str]) -
     return table
 
 
-def noise(table: Mapping[str, Facts]) -> str:
+def noise(table: Mapping[str, Numbers]) -> str:
     """A warning when the repeats of a row lie far apart; else empty. Rows hold images_per_second and spread."""
     worst = max((facts["spread"] / facts["images_per_second"] for facts in table.values()), default=0.0)
     if worst <= NOISY:
@@ -59,7 +59,7 @@ def noise(table: Mapping[str, Facts]) -> str:
     )
 
 
-def run(module: str, order: dict[str, Any]) -> Facts:
+def run(module: str, order: dict[str, Any]) -> Numbers:
     """What `python -m module` says to `order`, which must name its row. RowFailed when it dies."""
     command = [sys.executable, "-m", module]
     done = subprocess.run(command, input=json.dumps(order), capture_output=True, text=True)
@@ -69,12 +69,14 @@ def run(module: str, order: dict[str, Any]) -> Facts:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def rounds(rows: Sequence[str], measure: Callable[[str], Facts], repeats: int, title: str) -> dict[str, list[Facts]]:
+def rounds(
+    rows: Sequence[str], measure: Callable[[str], Numbers], repeats: int, title: str
+) -> dict[str, list[Numbers]]:
     """Measures the rows in turn, `repeats` times round, so that a noisy machine hurts all alike.
 
-    A row whose process dies is told of and left out. UserError when every row did.
+    A row whose process dies is reported and left out. UserError when every row did.
     """
-    found: dict[str, list[Facts]] = {row: [] for row in rows}
+    found: dict[str, list[Numbers]] = {row: [] for row in rows}
     with tqdm(total=len(rows) * repeats, desc=title, unit="row", leave=False, dynamic_ncols=True, disable=None) as bar:
         for _ in range(repeats):
             for row in list(found):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-Facts = Mapping[str, float]
+Numbers = Mapping[str, float]
 
 # Below this share of the given threads' time the loader waits more than a lively machine explains.
 BUSY = 0.75
@@ -18,7 +18,7 @@ _ADVICE = {
 }
 
 
-def sentence(table: Mapping[str, Facts], threads: int, device: str) -> str:
+def sentence(table: Mapping[str, Numbers], threads: int, device: str) -> str:
     """Says which of read, decode, warp and hand-over bounds the row `ours`.
 
     table: medians by row, as `bench.rows.loader.measure` names them; needs `ours`, and uses `read` and `decode`.
@@ -34,7 +34,7 @@ def sentence(table: Mapping[str, Facts], threads: int, device: str) -> str:
     return _gpu(table, speed) if device == "gpu" else _cpu(ours, read, threads)
 
 
-def _cpu(ours: Facts, read: Facts | None, threads: int) -> str:
+def _cpu(ours: Numbers, read: Numbers | None, threads: int) -> str:
     stages = {
         "read": ours["read_seconds"],
         "decode": ours["decode_seconds"],
@@ -59,7 +59,7 @@ def _cpu(ours: Facts, read: Facts | None, threads: int) -> str:
     )
 
 
-def _gpu(table: Mapping[str, Facts], speed: float) -> str:
+def _gpu(table: Mapping[str, Numbers], speed: float) -> str:
     if "decode" not in table:
         return ""
     share = speed / table["decode"]["images_per_second"]

@@ -19,13 +19,13 @@ from pydantic import TypeAdapter
 from bench import loaders
 from bench.data.setting import Setting
 from bench.measuring import fresh, process
-from bench.measuring.fresh import Facts
+from bench.measuring.fresh import Numbers
 
 WARM_UP = 1.0  # seconds: workers started, caches warm
 STAGES_OF = "ours"  # the row whose CPU time is split into stages
 
 
-def measure(name: str, setting: Setting, seconds: float) -> Facts:
+def measure(name: str, setting: Setting, seconds: float) -> Numbers:
     """Runs a row for `seconds` after a warm-up.
 
     images_per_second; cpu_seconds_per_image and peak_mb of all its processes; busy_cores; first_images_per_second, of
@@ -54,7 +54,7 @@ def measure(name: str, setting: Setting, seconds: float) -> Facts:
     return facts
 
 
-def in_process(name: str, setting: Setting, seconds: float) -> Facts:
+def in_process(name: str, setting: Setting, seconds: float) -> Numbers:
     """`measure` in a fresh process. RowFailed with its last words when it dies."""
     return fresh.run("bench.rows.loader", {"row": name, "seconds": seconds, "setting": asdict(setting)})
 
@@ -75,7 +75,7 @@ def _run(batches: Iterator[int], seconds: float, rounds_of: int, setting: Settin
     return images, time.perf_counter() - start
 
 
-def _stages(batches: Iterator[int], seconds: float, setting: Setting) -> Facts:
+def _stages(batches: Iterator[int], seconds: float, setting: Setting) -> Numbers:
     from bench.measuring.stages import Stages
 
     with Stages() as stages:

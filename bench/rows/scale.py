@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.data.records import SPLIT
-from bench.measuring.fresh import Facts
+from bench.measuring.fresh import Numbers
 from ingest.shards.reader import ShardSet
 from pipeline import plan
 from pipeline.config import Stream
@@ -21,7 +21,7 @@ from pipeline.loader import EvalLoader, TrainLoader
 _BATCH, _STEPS = 8, 300
 
 
-def measure(folder: str) -> Facts:
+def measure(folder: str) -> Numbers:
     """Milliseconds and megabytes. Memory is what the process has for itself: all ranks share the map's pages."""
     before, start = _private_mb(), time.perf_counter()
     shards = ShardSet(folder, SPLIT)

@@ -20,7 +20,7 @@ import torch
 
 from bench.measuring import process
 from bench.measuring.clock import Clock
-from bench.measuring.fresh import Facts
+from bench.measuring.fresh import Numbers
 from pipeline.batch import Batch
 from train import backends, build, config
 from train.config import Recipe
@@ -33,7 +33,7 @@ WARM_UP = 5  # steps: compiled, autotuned, the loader ahead
 Step = Callable[[], None]
 
 
-def measure(row: str, recipe: Recipe, steps: int, ranks: Ranks) -> Facts:
+def measure(row: str, recipe: Recipe, steps: int, ranks: Ranks) -> Numbers:
     """Takes `steps` steps after a warm-up.
 
     steps_per_second, images_per_second; wait_share of the time; seconds a step of data, forward, backward, optimizer

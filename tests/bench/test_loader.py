@@ -25,7 +25,7 @@ from bench.loaders.stepwise import StepByStep
 from bench.measuring import fresh
 from bench.measuring.fresh import RowFailed
 from bench.measuring.stages import Stages
-from bench.results import bounds, plots, report
+from bench.results import bounds, loader_table, plots
 from bench.results.plots import OURS, Bar, Chart, draw
 from bench.rows.loader import in_process, measure
 from ingest.errors import UserError
@@ -146,7 +146,7 @@ def speeds(*values: float) -> list[dict[str, float]]:
 
 
 def summarized(found: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, float]]:
-    return fresh.summarize(found, report.RATIOS)
+    return fresh.summarize(found, loader_table.RATIOS)
 
 
 def test_ratios_are_of_medians() -> None:
@@ -154,7 +154,7 @@ def test_ratios_are_of_medians() -> None:
     assert table["ours"]["share_of_limit"] == pytest.approx(0.5)
     assert table["ours"]["times_opencv"] == pytest.approx(5)
     assert table["ours"]["spread"] == pytest.approx(20)
-    text = report.render(table, Setting("x", "train", Augment(crop=(500, 1000)), 8, 2, "cpu"))
+    text = loader_table.render(table, Setting("x", "train", Augment(crop=(500, 1000)), 8, 2, "cpu"))
     line = text.splitlines()[2]
     assert "25.0" in line  # 50 images/s of half a megapixel
     assert "40%" in line  # spread
@@ -166,8 +166,8 @@ def test_what_an_augmentation_costs() -> None:
     table |= summarized({"ours-with-colors": speeds(60)})
     table["ours-no-blur"]["cpu_seconds_per_image"] = 0.0988
     table["ours-with-colors"]["cpu_seconds_per_image"] = 0.1003
-    assert "blur +1.20, colors +0.30" in report.costs(table)
-    assert not report.costs({"ours": table["ours"]})
+    assert "blur +1.20, colors +0.30" in loader_table.costs(table)
+    assert not loader_table.costs({"ours": table["ours"]})
 
 
 def test_noisy_repeats_are_told() -> None:

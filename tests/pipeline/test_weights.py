@@ -15,7 +15,7 @@ from ingest.errors import UserError
 from ingest.shards import folders, joined
 from ingest.shards.folders import Folder
 from ingest.shards.reader import ShardSet
-from pipeline import aim, plan
+from pipeline import balance, plan
 from pipeline.__main__ import main
 from pipeline.augment import Augment
 from pipeline.config import Stream, parse
@@ -44,8 +44,8 @@ def view(two: tuple[Path, Path], *weights: float) -> ShardSet:
 
 def visits_of(shards: ShardSet, stream: Stream, epochs: range) -> list[np.ndarray]:
     """Of each epoch, how often it visits each sample."""
-    chosen = aim.targets(shards, stream.balance)
-    found = [aim.epoch_of(shards, stream, epoch, chosen).samples for epoch in epochs]
+    chosen = balance.targets(shards, stream.balance)
+    found = [balance.epoch_of(shards, stream, epoch, chosen).samples for epoch in epochs]
     return [np.bincount(samples, minlength=len(shards)) for samples in found]
 
 
@@ -67,7 +67,7 @@ def test_a_sample_is_visited_as_often_as_its_folder_s_weight(
 def test_without_weights_it_is_the_stream_of_one_folder_with_all_the_shards(two: tuple[Path, Path]) -> None:
     shards = view(two, 1, 1)
     for window in (0, 2):
-        found = aim.epoch_of(shards, Stream(3, 2, window), 4, [])
+        found = balance.epoch_of(shards, Stream(3, 2, window), 4, [])
         assert np.array_equal(found.samples, plan.windowed_order(3, 4, shards.counts, window)) and found.owners is None
     plain = ShardSet(two[0], "train")
     alone = joined.open_split([Folder(str(two[0]))], "train")
@@ -120,12 +120,12 @@ def test_another_weight_is_another_stream(two: tuple[Path, Path]) -> None:
 def test_balance_goes_with_weights(two: tuple[Path, Path]) -> None:
     shards = view(two, 1, 2)
     stream = Stream(3, 2, balance={"class1": 0.4})
-    epoch = aim.epoch_of(shards, stream, 0, aim.targets(shards, stream.balance))
+    epoch = balance.epoch_of(shards, stream, 0, balance.targets(shards, stream.balance))
     assert epoch.aims is not None and len(epoch.samples) == 25 and (epoch.aims == 1).sum() == 10
     # 15 of 25 places are free: each of the 25 visits comes in two epochs
     free = np.zeros(19, int)
     for number in (0, 1):
-        one = aim.epoch_of(shards, stream, number, aim.targets(shards, stream.balance))
+        one = balance.epoch_of(shards, stream, number, balance.targets(shards, stream.balance))
         assert one.aims is not None and one.owners is not None
         free += np.bincount(one.samples[one.aims == -1], minlength=19)
     assert (free >= [1] * 13 + [2] * 6).all() and free.sum() == 30

@@ -102,7 +102,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> State:
                 f"{path} is no checkpoint of segrail: it holds more than tensors and plain values, and is not read, "
                 "since such a file can run code; use another one"
             ) from error
-        except Exception as error:  # what reads a damaged file stumbles in any way
+        except Exception as error:  # readers of a damaged file raise any kind of error
             raise UserError(f"{path} is no checkpoint of segrail, or is damaged; {_others(path)}") from error
     if whole is None and isinstance(state, dict):  # torch is more lenient than what could have checked it
         raise UserError(f"{path} is damaged, or no checkpoint of segrail; {_others(path)}")

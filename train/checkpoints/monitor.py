@@ -18,7 +18,7 @@ class Best:
     """The best validation so far."""
 
     value: float
-    """Of what is monitored."""
+    """Of the monitored score."""
     step: int
     miou: float | None
 

@@ -21,7 +21,7 @@ class Saver:
         return self.folder / f"{name}.pt"
 
     def write(self, names: Sequence[str], state: State, step: int, tracker: Tracker) -> list[str]:
-        """Writes the file once and links the other names, in this order; returns those not written (it was told).
+        """Writes the file once, links the other names, in this order; returns those not written, after a warning.
 
         `last` belongs at the end: a run that is killed in between goes on from the `last` before, and does the rest
         again.

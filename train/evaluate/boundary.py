@@ -88,7 +88,7 @@ class Boundary:
             self._counts += boundary_counts(label, prediction, len(self._counts), self._width.of(*label.shape))
 
     def result(self, ranks: Ranks) -> BoundaryScores:
-        """Of all ranks' images. Every rank must ask."""
+        """Of all ranks' images. Collective: every rank calls it."""
         counts = sum(ranks.gather(self._counts))
         iou = [ratio(hits, union) for hits, union in counts[:, :2].tolist()]
         f = [_f(*row) for row in counts[:, 2:].tolist()]

@@ -50,7 +50,7 @@ class Calibration:
             self._counts[row].scatter_add_(0, bins.flatten(), values.flatten())
 
     def result(self, ranks: Ranks) -> Reliability:
-        """Of all ranks' pixels. Every rank must ask."""
+        """Of all ranks' pixels. Collective: every rank calls it."""
         pixels, hits, steps = ranks.sum_(self._counts.clone()).tolist()
         total = sum(pixels)
         # whole numbers until the one division: no rounding that depends on an order

@@ -71,11 +71,11 @@ class Findings:
             self._suspects = self._suspects[:SUSPECTS]
 
     def pairs(self, ranks: Ranks) -> dict[tuple[int, int], Area]:
-        """(class by the label, class predicted) -> its largest area, over all ranks. Every rank must ask."""
+        """(class by the label, class predicted) -> its largest area, of all ranks. Collective: every rank calls it."""
         return _best_of(area for part in ranks.gather(self._pairs) for area in part.values())
 
     def suspects(self, ranks: Ranks) -> list[Area]:
-        """Suspected label errors of all ranks, largest first. Every rank must ask."""
+        """Suspected label errors of all ranks, largest first. Collective: every rank calls it."""
         return sorted((area for part in ranks.gather(self._suspects) for area in part), key=lambda area: area.order)[
             :SUSPECTS
         ]

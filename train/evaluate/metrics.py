@@ -29,7 +29,7 @@ from ingest.shards.manifest import IGNORE
 
 MeanOver = Literal["union", "labels", "all"]
 
-# The counters are kept this many times and added up in `result`: neighbouring pixels are mostly of one class, and GPU
+# The counters are kept this many times and added up in `result`: neighboring pixels are mostly of one class, and GPU
 # threads that add to one address queue up behind each other. Small matrices get more copies than large ones.
 _COPIES_BYTES = 1 << 20
 

@@ -42,7 +42,7 @@ class PerImage:
     def intervals(self, ranks: Ranks, mean_over: MeanOver) -> dict[str, Interval]:
         """95% intervals of `miou` and `pixel_accuracy`, the same on every rank and on any number of ranks.
 
-        Empty for a single image, and where no pixel counts. Every rank must ask.
+        Empty for a single image, and where no pixel counts. Collective: every rank calls it.
         """
         everything = {key: counts for part in ranks.gather(self._counts) for key, counts in part.items()}
         if len(everything) < 2:

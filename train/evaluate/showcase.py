@@ -50,7 +50,10 @@ class Showcase:
                 self._kept[key] = _Kept(image, label.numpy(), prediction.numpy(), mean(iou.values()))
 
     def sheet(self, ranks: Ranks, side: int = 256) -> Array | None:
-        """The contact sheet of all ranks' samples, uint8 [H, W, 3]; None where none passed. Every rank must ask."""
+        """The contact sheet of all ranks' samples, uint8 [H, W, 3]; None where none passed.
+
+        Collective: every rank calls it.
+        """
         parts = ranks.gather(self._kept)
         kept = {key: one for part in parts for key, one in part.items()}
         if not kept:

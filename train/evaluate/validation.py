@@ -41,7 +41,7 @@ def validation_shards(data: DataConfig, trained_on: Manifest) -> ShardSet:
 
 
 class Validator:
-    """Scores a net on the validation split, and tells. Every rank holds one and calls it at the same steps."""
+    """Scores a net on the validation split, and logs it. Every rank holds one and calls it at the same steps."""
 
     def __init__(
         self, loader: EvalLoader, ranks: Ranks, train: TrainConfig, facts: DatasetFacts, data: DataConfig

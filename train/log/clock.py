@@ -50,17 +50,17 @@ class Clock:
         }
 
     def restart(self) -> None:
-        """Begins anew, without what has passed."""
+        """Starts again from now."""
         self._start = time.perf_counter()
 
     @property
     def images_per_second(self) -> float:
-        """Over all that was read."""
+        """Over all `read`s."""
         return self._all_steps * self._images / self._all_time if self._all_time else 0.0
 
     @property
     def wait_share(self) -> float:
-        """Over all that was read, 0..1."""
+        """Over all `read`s, 0..1."""
         return self._all_wait / self._all_time if self._all_time else 0.0
 
     def _now(self) -> Any:

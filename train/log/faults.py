@@ -32,7 +32,7 @@ class BadSteps:
         self._first = torch.where(good, self._first, self._first.minimum(now))
 
     def read(self) -> int | None:
-        """The first bad step of any rank so far; every rank must ask, or the others would wait for it later."""
+        """The first bad step of any rank so far; collective: every rank calls it."""
         own = int(self._first.item())
         self._own = own if own < _NEVER else None
         first = int(self._ranks.min_(self._first).item())

@@ -1,4 +1,4 @@
-"""Other programs on this process's cores: told once, since training beside one is often several times slower.
+"""Other programs on this process's cores: reported once, since training beside one is often several times slower.
 
 OpenMP's threads work in lock-step: where one of them waits for a core, all wait for it, in every kernel.
 """
@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-OTHERS = 0.3  # cores that others use, from which on they are told of
+OTHERS = 0.3  # cores used by others, from which on they are reported
 DELAY = 0.2  # threads of ours that wait for a core, on average
 PATIENCE = 5.0  # seconds that it must last
 

@@ -103,7 +103,7 @@ class Tracker:
             threading.excepthook = self._other_hook
 
     def _in_thread(self, failed: threading.ExceptHookArgs) -> None:
-        """TensorBoard writes in a thread: a full disk there is told by `_dare`, without a traceback."""
+        """TensorBoard writes in a thread: a full disk there is reported by `_dare`, without a traceback."""
         if not (isinstance(failed.exc_value, OSError) and "tensorboard" in type(failed.thread).__module__):
             self._other_hook(failed)
 

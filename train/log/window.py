@@ -22,7 +22,7 @@ class Window:
         self._bad, self._skipped = BadSteps(ranks, parts), Skipped(ranks)
         self.clock = Clock(ranks.device, batch_size * parts * ranks.count)
         self.newly_skipped: dict[str, str] = {}
-        """Damaged samples of the last window and why, of all ranks, each told once."""
+        """Damaged samples of the last window and why, of all ranks, each reported once."""
 
     def next(self, batches: Iterator[Batch]) -> Batch:
         """The next batch, the wait for it counted."""

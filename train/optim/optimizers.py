@@ -18,7 +18,7 @@ from train.optim.layers import distances
 
 __all__ = ["OptimizerConfig", "build", "clip", "for_net", "momentum_of", "set_lr"]
 
-# Position tables and tokens of transformers: two dimensions or more, yet no weights that a decay should shrink.
+# Position tables and tokens of transformers: two dimensions or more, yet no weights that should decay.
 _SPARED = (
     *("relative_position_bias_table", "absolute_pos_embed", "pos_embed", "rel_pos_h", "rel_pos_w"),
     *("cls_token", "reg_token", "dist_token"),

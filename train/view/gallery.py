@@ -29,7 +29,7 @@ Array = NDArray[np.uint8]
 
 KINDS = ("image", "label", "prediction", "error")
 _KEPT = 64  # samples whose pixels are kept
-_PAIRS = 12  # confusions that are told of a sample: those with the most pixels
+_PAIRS = 12  # confusions listed for a sample: those with the most pixels
 
 
 class Gallery:

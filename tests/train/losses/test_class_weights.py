@@ -87,6 +87,6 @@ def test_mistakes(spec, message):
         resolve(spec, COUNTS)
 
 
-def test_unlabelled_split():
+def test_unlabeled_split():
     with pytest.raises(UserError, match="no labeled pixel"):
         resolve("enet", PixelCounts([0, 0, 0]))

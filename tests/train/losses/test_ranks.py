@@ -33,7 +33,7 @@ class Logits:
 
 
 def batches():
-    """What is labelled -> images [4,3,H,W] float64, labels [4,H,W]; the first two are rank 0's, the others rank 1's."""
+    """What is labeled -> images [4,3,H,W] float64, labels [4,H,W]; the first two are rank 0's, the others rank 1's."""
     draw = torch.Generator().manual_seed(5)
     images = torch.randn(4, 3, SIZE, SIZE, generator=draw, dtype=torch.float64)
     labels = torch.randint(0, 3, (4, SIZE, SIZE), generator=draw, dtype=torch.uint8)  # class 3 nowhere
@@ -68,10 +68,10 @@ def learn(net, settings, images, labels):
 def work(rank):
     mine = slice(2 * rank, 2 * rank + 2)
     found = {}
-    for labelled, (images, labels) in batches().items():
+    for labeled, (images, labels) in batches().items():
         for name, settings in {**GLOBAL, "lovasz": LOVASZ}.items():
             net = DistributedDataParallel(Net())
-            found[labelled, name] = learn(net, settings, images[mine], labels[mine])
+            found[labeled, name] = learn(net, settings, images[mine], labels[mine])
     if rank == 0:  # validation may differ in length from rank to rank: there, a rank asks nobody
         images, labels = batches()["uneven"]
         with torch.no_grad():
@@ -85,33 +85,33 @@ def found(tmp_path_factory):
     return two_ranks.run(work, tmp_path_factory.mktemp("ranks"))
 
 
-LABELLED = pytest.mark.parametrize("labelled", ["uneven", "one rank empty", "nothing"])
+LABELED = pytest.mark.parametrize("labeled", ["uneven", "one rank empty", "nothing"])
 
 
-@LABELLED
+@LABELED
 @pytest.mark.parametrize("name", GLOBAL)
-def test_two_ranks_learn_what_one_learns(found, labelled, name):
-    parts, grads = learn(Net(), GLOBAL[name], *batches()[labelled])
-    (parts_0, grads_0), (parts_1, grads_1) = (rank[labelled, name] for rank in found)
+def test_two_ranks_learn_what_one_learns(found, labeled, name):
+    parts, grads = learn(Net(), GLOBAL[name], *batches()[labeled])
+    (parts_0, grads_0), (parts_1, grads_1) = (rank[labeled, name] for rank in found)
     for part, value in parts.items():
         assert ((parts_0[part] + parts_1[part]) / 2).item() == pytest.approx(value.item(), rel=1e-6), part
     for ours, other, expected in zip(grads_0, grads_1, grads, strict=True):
         assert torch.equal(ours, other)
         torch.testing.assert_close(ours, expected, rtol=1e-6, atol=1e-12)
-    assert labelled == "nothing" or any(grad.any() for grad in grads)
+    assert labeled == "nothing" or any(grad.any() for grad in grads)
 
 
-@LABELLED
-def test_lovasz_over_the_batch_is_the_mean_over_ranks_with_a_pixel(found, labelled):
-    images, labels = batches()[labelled]
+@LABELED
+def test_lovasz_over_the_batch_is_the_mean_over_ranks_with_a_pixel(found, labeled):
+    images, labels = batches()[labeled]
     each = [
         learn(Net(), LOVASZ, images[half], labels[half])
         for half in (slice(0, 2), slice(2, 4))
         if (labels[half] != IGNORE).any()
     ]
-    ours = sum(rank[labelled, "lovasz"][0]["loss"].item() for rank in found) / 2
+    ours = sum(rank[labeled, "lovasz"][0]["loss"].item() for rank in found) / 2
     assert ours == pytest.approx(sum(parts["loss"].item() for parts, _ in each) / max(1, len(each)), rel=1e-6)
-    for index, grad in enumerate(found[0][labelled, "lovasz"][1]):
+    for index, grad in enumerate(found[0][labeled, "lovasz"][1]):
         expected = sum((grads[index] for _, grads in each), start=torch.zeros_like(grad)) / max(1, len(each))
         torch.testing.assert_close(grad, expected, rtol=1e-6, atol=1e-12)
 

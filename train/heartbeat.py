@@ -1,4 +1,4 @@
-"""Each rank's pulse: it tells the others where it stands, notices when one fails or hangs, and names it.
+"""Each rank's heartbeat: it publishes where the rank is, notices a rank that failed or hangs, and names it.
 
 A thread writes twice a second into the store that the ranks share. It does not depend on the thread that trains, which
 a collective may hold for as long as another rank does not come.
@@ -24,7 +24,7 @@ _FAILED = "failed"
 
 @dataclass(frozen=True)
 class Beat:
-    """What a rank last told of itself."""
+    """What a rank last published about itself."""
 
     number: int
     """Of the beat: one that does not grow is of a process that is stopped or dead."""
@@ -40,16 +40,16 @@ class Beat:
     """`pid 77 on host`."""
 
 
-class Pulse:
-    """One rank's pulse. All methods may be called from the thread that trains."""
+class Heartbeat:
+    """One rank's heartbeat. All methods may be called from the thread that trains."""
 
     def __init__(
         self, store: dist.Store, rank: int, count: int, patience: float, say: Callable[[str], None] | None = None
     ) -> None:
         """store: shared by the ranks of this start alone. patience: seconds until a rank that hangs is named.
 
-        say: called in the pulse's thread with the line that ends all ranks; then, or when another rank has failed, the
-        process exits.
+        say: called in the heartbeat's thread with the line that ends all ranks; then, or when another rank has failed,
+        the process exits.
         """
         self._store, self._rank, self._count, self._patience = store, rank, count, patience
         self._say = say
@@ -57,7 +57,7 @@ class Pulse:
         self._number, self._place, self._where, self._moved = 0, 0, "starting", time.monotonic()
         self._waiting = False
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
         """Begins to beat."""
@@ -70,7 +70,7 @@ class Pulse:
         self._thread.join()
 
     def at(self, where: str) -> None:
-        """The next place of the way that all ranks go: it and its count are told to the others."""
+        """The next place of the way that all ranks go: published with its count."""
         self._place, self._where, self._moved = self._place + 1, where, time.monotonic()
 
     def tick(self) -> None:
@@ -102,7 +102,7 @@ class Pulse:
         return None
 
     def silent(self) -> list[str]:
-        """The other ranks whose pulse stands still, described. Takes two seconds."""
+        """The other ranks whose heartbeat has stopped, described. Takes two seconds."""
         before = self._others()
         time.sleep(4 * PERIOD)
         after = self._others()
@@ -142,7 +142,7 @@ class Pulse:
             os._exit(1)
 
     def _missing(self) -> str | None:
-        """A line that names the ranks which the others wait for; None where none is behind, or it still gets on."""
+        """A line that names the ranks which the others wait for; None where none is behind without progress."""
         before = self._others()
         time.sleep(4 * PERIOD)
         late = []
@@ -154,8 +154,8 @@ class Pulse:
         if not late:
             return None
         return (
-            f"error: {'; '.join(late)}, and has not come on for {self._patience / 60:g} minutes; the others wait at "
-            f"{self._where}: look at that machine, or raise train.rank_timeout; go on with --resume auto"
+            f"error: {'; '.join(late)}, and has made no progress for {self._patience / 60:g} minutes; the others wait "
+            f"at {self._where}: look at that machine, or raise train.rank_timeout; go on with --resume auto"
         )
 
     def _say_and_end(self, line: str) -> None:

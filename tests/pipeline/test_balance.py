@@ -12,7 +12,7 @@ import pytest
 
 from ingest.errors import UserError
 from ingest.shards.reader import ShardSet
-from pipeline import aim, config, geometry, plan
+from pipeline import balance, config, geometry, plan
 from pipeline.augment import Augment
 from pipeline.config import Stream
 from pipeline.loader import TrainLoader
@@ -40,7 +40,7 @@ def scene(number: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scenes = [scene(number) for number in range(COUNT)]
-    return write_shards(tmp_path_factory.mktemp("aim"), {"train": scenes}, schema=2, per_shard=16)
+    return write_shards(tmp_path_factory.mktemp("balance"), {"train": scenes}, schema=2, per_shard=16)
 
 
 # --- the order ---
@@ -115,7 +115,7 @@ def test_a_point_lies_where_the_class_is(folder: Path) -> None:
         _, label = scene(sample)
         rows, columns = np.nonzero(label == RARE)
         for point in numbers:
-            x, y, one = aim._point(shards.areas(sample), RARE, shards.sizes_hw[sample], point)
+            x, y, one = balance._point(shards.areas(sample), RARE, shards.sizes_hw[sample], point)
             # within a cell (11 x 15 pixels) of a pixel of the class
             assert one == 1 and np.abs(rows - y).min() <= 12 and np.abs(columns - x).min() <= 15
             assert -0.5 <= x <= 119.5 and -0.5 <= y <= 89.5
@@ -130,7 +130,7 @@ def test_a_crop_holds_its_point(keys: dict) -> None:
     offsets = []
     for row in numbers:
         one = plan.Draws.of(row[None])
-        top, left = aim._around(source, size, augment, one)
+        top, left = balance._around(source, size, augment, one)
         one.top[:], one.left[:] = top, left
         matrix = geometry.matrices(one, size[None], augment)[0]
         x, y = np.linalg.solve(matrix[:, :2], source[:2] - matrix[:, 2])
@@ -164,7 +164,7 @@ def test_the_grid_tells_the_share_of_a_crop(folder: Path) -> None:
         for key, label in zip(batch.keys, batch.labels.numpy(), strict=True):
             sample = shards.keys.index(key)
             draws = plan.draw(2, 0, np.array([sample]))
-            share = aim._largest_share(shards.areas(sample), draws, shards.sizes_hw[sample], AUGMENT)[0]
+            share = balance._largest_share(shards.areas(sample), draws, shards.sizes_hw[sample], AUGMENT)[0]
             counts = np.bincount(label.ravel(), minlength=256)[:255]
             errors.append(abs(share - counts.max() / counts.sum()))
     assert np.mean(errors) < 0.06
@@ -208,12 +208,12 @@ def test_ranks_and_interruptions_change_nothing(folder: Path, options: dict, ran
 
 def test_what_cannot_be_asked_is_refused(folder: Path, tmp_path: Path) -> None:
     shards = ShardSet(folder, "train")
-    for balance, message in (
+    for shares, message in (
         ({"class33": 0.1}, r"data.balance names 'class33'; did you mean 'class3'"),
         ({"class4": 0.1}, r"'class4', which no sample of split 'train' shows"),
     ):
         with pytest.raises(UserError, match=message):
-            TrainLoader(shards, Stream(balance=balance))
+            TrainLoader(shards, Stream(balance=shares))
     for data, message in (
         ({"balance": {"class3": -0.1}}, r"data.balance.class3 = -0.1: expected a number in \(0, 0.9\]"),
         ({"balance": {"a": 0.5, "b": 0.5}}, r"add up to 1; expected at most 0.9"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from bench.data.setting import Setting
 from bench.loaders import ROWS
-from bench.measuring.fresh import Facts
+from bench.measuring.fresh import Numbers
 from bench.results.plots import Bar, Chart
 from bench.results.table import aligned, ratio
 
@@ -15,7 +15,7 @@ RATIOS = {"share_of_limit": "decode", "times_opencv": "opencv"}
 _NO_CROP = ("read", "decode")  # rows that make no crops
 
 
-def render(table: Mapping[str, Facts], setting: Setting) -> str:
+def render(table: Mapping[str, Numbers], setting: Setting) -> str:
     """The table for a terminal."""
     megapixels = setting.augment.crop[0] * setting.augment.crop[1] / 1e6
     gpu = any("gpu_mb" in facts for facts in table.values())
@@ -37,7 +37,7 @@ def render(table: Mapping[str, Facts], setting: Setting) -> str:
     return aligned([*heads, "GPU MB"] if gpu else heads, rows)
 
 
-def costs(table: Mapping[str, Facts]) -> str:
+def costs(table: Mapping[str, Numbers]) -> str:
     """What each augmentation costs, of the rows that leave one out or add one; empty when there are none."""
     if "ours" not in table:
         return ""
@@ -51,7 +51,7 @@ def costs(table: Mapping[str, Facts]) -> str:
     return f"CPU ms an image of each augmentation (augment: all of them): {', '.join(parts)}." if parts else ""
 
 
-def chart(title: str, table: Mapping[str, Facts]) -> Chart:
+def chart(title: str, table: Mapping[str, Numbers]) -> Chart:
     """The bars of a table, without `read`, whose bar would dwarf the others."""
     bars = [
         Bar(
