@@ -25,10 +25,15 @@ class Stop:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Within the block signals are wishes."""
+        """Within the block signals are wishes. After an error of one of several ranks, SIGTERM is ignored."""
         previous = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             yield
+        except BaseException:
+            if self._ranks.count > 1:
+                # This rank is about to end and say why (`train.failure`): torchrun's SIGTERM may come before that.
+                previous[signal.SIGTERM] = signal.SIG_IGN
+            raise
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)

@@ -21,7 +21,7 @@ from tests.conftest import ROOT
 from tests.faults.conftest import LONG
 from tests.faults.ledger import Tally
 from tests.shard_folder import smooth_scene, write_shards
-from tests.train.test_killed import assert_same
+from tests.train.test_killed import _children, assert_same
 from tests.train.test_ranks import damaged, recipe, start  # noqa: F401  (fixtures)
 from train.checkpoints import checkpoint
 
@@ -118,6 +118,44 @@ def test_one_raises_what_no_one_foresaw(recipe: Any, tmp_path: Path, tally: Begi
     before, _, torchruns = done.stderr.partition(errors[0] if errors else "error:")  # it adds a traceback of its own
     named = re.search(r"Root Cause.*rank +: 1 .*ArithmeticError", torchruns, re.DOTALL)
     count.refused(done.returncode != 0 and told and before.count("Traceback") == 1 and bool(named), done.stderr[-3000:])
+
+
+UNWINDS_SLOWLY = """
+import sys, time
+sys.path.insert(0, {root!r})
+from train.__main__ import command
+from train.entry import run
+from train.log.tracking import Tracker
+
+close = Tracker.close
+Tracker.close = lambda self: (time.sleep(5), close(self))
+run(command, "python -m train")
+"""
+
+
+def test_the_reason_comes_before_torchruns_signal(recipe: Any, tmp_path: Path, tally: Begin) -> None:  # noqa: F811
+    """A rank that takes seconds to leave its loop is sent SIGTERM meanwhile, which must not end it without a word."""
+    count = tally("Ranks", "a rank dies while the other is slow to end: it is named all the same")
+    (tmp_path / "r.yaml").write_text(json.dumps(recipe))
+    (tmp_path / "slowly.py").write_text(UNWINDS_SLOWLY.format(root=str(ROOT)))
+    line = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tmp_path / "slowly.py")]
+    with open(tmp_path / "log", "wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, *line, "--cfg", str(tmp_path / "r.yaml")],
+            cwd=ROOT,
+            env=ENVIRONMENT,
+            stdout=log,
+            stderr=log,
+        )
+    patience = time.monotonic() + 200
+    while "step 4/" not in (tmp_path / "log").read_text():
+        assert time.monotonic() < patience and process.poll() is None, (tmp_path / "log").read_text()
+        time.sleep(0.05)
+    one = _children(process.pid)[1]
+    os.kill(one, signal.SIGKILL)
+    code = process.wait(200)
+    errors = re.findall(r"^error: .*", (tmp_path / "log").read_text(), re.MULTILINE)
+    count.refused(code != 0 and len(errors) == 1 and f"rank 1 (pid {one} on " in errors[0], f"{code} {errors}")
 
 
 def test_one_is_ten_times_slower(start: Any, recipe: Any, tally: Begin) -> None:  # noqa: F811
