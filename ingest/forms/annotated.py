@@ -189,6 +189,12 @@ def records(form: Form, source: Source, attribute: str | None = None) -> list[Re
     return form.split(source.read(), source.name, attribute)
 
 
+def names_of(image: str) -> tuple[str, str]:
+    """The file name that an annotation means, in lower case: as it says, and as it was before an upload."""
+    last = re.split(r"[/\\]", image)[-1].lower()
+    return last, _UPLOADED.sub("", last, 1)
+
+
 class Finder:
     """Images by the names that annotations give them: the last part must be equal, the folders tell equals apart."""
 
@@ -208,8 +214,8 @@ class Finder:
         Only names that the tree holds are ever returned: no `..`, absolute path or URL leads out of it.
         """
         parts = [part for part in image.replace("\\", "/").split("/") if part not in ("", ".", "..")]
-        last = parts[-1].lower() if parts else ""
-        found = self._by_file.get(last) or self._by_stem.get(last) or self._by_file.get(_UPLOADED.sub("", last, 1))
+        last, before = names_of(parts[-1] if parts else "")
+        found = self._by_file.get(last) or self._by_stem.get(last) or self._by_file.get(before)
         if not found:
             raise UserError(
                 f"{where}: there is no image {image!r}: add it below SRC, or remove what the annotation says of it "

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from ingest.errors import UserError
 from ingest.forms import registry, vector
+from ingest.forms.annotated import names_of
 from ingest.forms.form import Form
 from ingest.inspect.families import Family
 from ingest.sources.archives import Source
@@ -97,7 +98,7 @@ def _not_twice(tree: Tree, found: Annotations, names: Sequence[str]) -> list[str
             images[name] = {record.image for record in found.form.split(source.read(), name, None)}
         except UserError:  # told when categories are read, or when it is ingested
             images[name] = set()
-    found.images |= {os.path.basename(image).lower() for mine in images.values() for image in mine}
+    found.images |= {name for mine in images.values() for image in mine for name in names_of(image)}
     taken: list[str] = []
     for name in sorted(names, key=lambda one: (-len(images[one]), one)):
         same = next((one for one in taken if len(images[one] & images[name]) > len(images[name]) / 2), None)

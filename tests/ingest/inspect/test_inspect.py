@@ -22,6 +22,7 @@ from ingest.shards.tar import read_samples
 from ingest.sources.trees import Tree
 from ingest.spec.schema import check
 from ingest.spec.yaml_file import parse
+from tests.ingest.forms.label_exports import CLASSES, EXPORTS, SCENES, truth, write_images
 
 HW = (48, 64)
 COLORS = np.array([[0, 0, 0], [200, 30, 30], [30, 200, 30]], np.uint8)
@@ -259,6 +260,20 @@ def test_annotation_files(tmp_path: Path, form: str) -> None:
     expected = np.zeros(HW, np.uint8)
     expected[16:32, 16:32] = 1
     same(labels, lambda number: expected, 3)
+
+
+@pytest.mark.parametrize("form", EXPORTS)
+def test_every_label_form_is_concluded(tmp_path: Path, form: str) -> None:
+    """The drafted spec gives the masks that the form's own spec gives: no image is taken for one without a label."""
+    raw = tmp_path / "raw"
+    write_images(raw)
+    EXPORTS[form](raw)
+    made, labels = concluded(raw)
+    assert set(made.meaning.classes) == {"background", "car", "tree", "dog"}, made.doubts
+    assert not any("for prediction" in note for note in made.notes)
+    order = np.array([CLASSES.index(name) for name in made.meaning.classes], np.uint8)
+    found = sorted(order[label].tobytes() for mine in labels.values() for label in mine)
+    assert found == sorted(truth(scene).tobytes() for scene in SCENES.values())
 
 
 def test_scenes_of_twelve_bands_from_the_command_line(tmp_path: Path, quick) -> None:
