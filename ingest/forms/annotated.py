@@ -148,7 +148,7 @@ def _labels(
             except UserError as error:
                 if not skip_bad:
                     raise
-                left_out.skipped.append(Skipped(record.image, str(error)))
+                left_out.skipped.append(Skipped(record.image if spec.form.split else source.name, str(error)))
                 continue
             if image is not None:
                 held: bytes | Source = record.data if spec.form.split else source
@@ -185,7 +185,7 @@ def sources(tree: Tree, spec: LabelSpec, files: str) -> list[Source]:
 def records(form: Form, source: Source, attribute: str | None = None) -> list[Record]:
     """What an annotation file says, image by image; a file for one image is one record, not read yet."""
     if form.split is None:
-        return [Record(form.image_of(source.name), b"")]
+        return [Record(os.path.basename(form.image_of(source.name)), b"")]
     return form.split(source.read(), source.name, attribute)
 
 

@@ -12,6 +12,7 @@ from ingest.errors import UserError
 from ingest.forms.form import Form, reading, ring
 from ingest.pixels.colors import Color
 from ingest.pixels.polygons import Drawing, Shape
+from ingest.shards.wording import count
 from ingest.sources.archives import Source
 from ingest.sources.trees import Tree
 
@@ -39,9 +40,9 @@ def parse(data: bytes, name: str) -> Drawing:
                 shapes.append(Shape(f"line {number}", category, missing="is a box (5 numbers)"))
                 continue
             if len(words) % 2 == 0 or len(words) < 7:
-                raise ValueError(f"{len(words)} numbers: a class, then x y for each of three or more points")
+                raise ValueError(f"{count(len(words), 'number')}: a class, then x y for each of three or more points")
             points = ring([[float(x), float(y)] for x, y in zip(words[1::2], words[2::2], strict=True)])
-            if abs(points).max() > 2:
+            if not abs(points).max() <= 2:  # nor a number
                 raise ValueError("coordinates are not shares of the image, 0 to 1")
             shapes.append(Shape(f"line {number}", category, (points,)))
     return Drawing(tuple(shapes), relative=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ingest.errors import UserError
 from ingest.forms import registry, vector
-from ingest.forms.annotated import names_of
+from ingest.forms.annotated import IMAGES, names_of
 from ingest.forms.form import Form
 from ingest.inspect.families import Family
 from ingest.sources.archives import Source
@@ -83,9 +83,29 @@ def find(tree: Tree) -> Annotations | None:
     if found.form.split is not None:
         found.folders = {folder: _not_twice(tree, found, names) for folder, names in found.folders.items()}
     else:
+        _with_broken(tree, found, folders)
         found.images = {os.path.basename(found.form.image_of(name)).lower() for name in found.files}
     _read_categories(tree, found)
     return found
+
+
+def _with_broken(tree: Tree, found: Annotations, folders: Mapping[str, Sequence[str]]) -> None:
+    """Adds files that begin like none of the form but lie beside such and go by an image's name: they are broken.
+
+    Left out, they would not be told of, and where a missing file means background their images would be that.
+    """
+    if found.form.masks or found.form.on_the_map:
+        return
+    images = {os.path.basename(name).lower() for name in tree.names if name.lower().endswith(IMAGES)}
+    images |= {os.path.splitext(name)[0] for name in images}
+    for folder, mine in found.folders.items():
+        known, suffixes = set(mine), {os.path.splitext(name)[1] for name in mine}
+        found.folders[folder] = [
+            name
+            for name in folders[folder]
+            if name in known
+            or (os.path.splitext(name)[1] in suffixes and os.path.basename(found.form.image_of(name)).lower() in images)
+        ]
 
 
 def _not_twice(tree: Tree, found: Annotations, names: Sequence[str]) -> list[str]:
@@ -143,21 +163,21 @@ def _read_categories(tree: Tree, found: Annotations) -> None:
             listed = dict(found.form.categories(tree, sources))
     except UserError as error:
         found.broken = str(error)
-    if found.form.names_in is not None:  # the files hold numbers
-        found.categories = list(listed)
-        return
+    numbers = found.form.names_in is not None  # in place of names
     without_area = 0
     for source in spread(sources, _PARSED):
         try:
             for data, name in _records(found.form, source):
                 shapes = found.form.parse(data, name).shapes
                 without_area += sum(bool(shape.missing) for shape in shapes)
-                listed |= dict.fromkeys(shape.category for shape in shapes if not shape.missing)
+                listed |= dict.fromkeys(shape.category for shape in shapes if not shape.missing and not numbers)
         except UserError as error:
             found.broken = found.broken or str(error)
     found.categories = list(listed)
     if without_area:
-        found.doubts.append(f"{without_area} objects are boxes, points or lines, which cover no area: `omit` them")
+        found.doubts.append(
+            f"objects of no area (boxes, points or lines), {without_area:,} in what was read: `omit` their categories"
+        )
 
 
 def _records(form: Form, source: Source) -> list[tuple[bytes, str]]:

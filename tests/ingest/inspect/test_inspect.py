@@ -276,6 +276,27 @@ def test_every_label_form_is_concluded(tmp_path: Path, form: str) -> None:
     assert found == sorted(truth(scene).tobytes() for scene in SCENES.values())
 
 
+@pytest.mark.parametrize(
+    ("form", "file", "content"),
+    [
+        ("yolo", "labels/one.txt", b"0 nan nan 0.1 0.2 0.3 0.4\n"),
+        ("yolo", "labels/one.txt", b"\0\1\2"),
+        ("labelme", "images/one.json", b'{"shapes": ['),
+        ("cityscapes", "gt/one_gtFine_polygons.json", b""),
+    ],
+)
+def test_broken_annotations_are_not_passed_over(tmp_path: Path, form: str, file: str, content: bytes, quick) -> None:
+    """Else the image would be one without a file, which for YOLO shows background alone."""
+    raw = tmp_path / "raw"
+    write_images(raw)
+    EXPORTS[form](raw)
+    (raw / file).write_bytes(content)
+    made = draft(Tree(raw))
+    assert any(doubt.startswith(f"not all could be read: {file}") for doubt in made.doubts), made.doubts
+    done = quick("folder", raw, "--out", tmp_path / "out", "--yes")
+    assert done.returncode == 2 and f"error: {file}" in done.stderr
+
+
 def test_scenes_of_twelve_bands_from_the_command_line(tmp_path: Path, quick) -> None:
     import tifffile
 
