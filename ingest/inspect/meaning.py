@@ -116,6 +116,10 @@ def _many(held: Sequence[int], names: Sequence[Names]) -> Meaning:
     else:
         found = Meaning([f"class_{value}" for value in rest], {value: f"class_{value}" for value in rest})
     found.doubts.append("no file names the classes: give them their names in `classes`" + _elsewhere(found))
+    if 0 not in held and not found.ids:
+        found.doubts.append(
+            f"no mask that was read holds 0: is {found.classes[0]} a class? Else drop it, and number the others in `ids`"
+        )
     if IGNORE in held:
         found.notes.append("255 is ignored, as everywhere")
     return found

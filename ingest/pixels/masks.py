@@ -52,7 +52,10 @@ def read_mask(data: bytes, name: str, colored: bool | None, variable: str | None
 
 def whole_numbers(array: NDArray[np.generic], name: str) -> Values:
     """An array of any number type as uint8 or uint16, without loss. UserError where that cannot be."""
-    array = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    elif array.ndim == 3 and array.shape[0] == 1 and array.shape[2] != 3:  # [1, H, W], as torch has it
+        array = array[0]
     if array.dtype == bool:
         return array.astype(np.uint8)
     if array.dtype.kind not in "uif" or not array.size:

@@ -194,6 +194,15 @@ def test_a_folder_of_validation_images_alone(tmp_path: Path) -> None:
     assert list(labels) == ["val"] and any("no train split" in doubt for doubt in made.doubts)
 
 
+def test_values_that_begin_at_1(tmp_path: Path) -> None:
+    for number in range(3):
+        save(picture(number), tmp_path / f"im/{number}.jpg")
+        save(mask(number) + 1, tmp_path / f"lab/{number}.png")
+    made, _ = concluded(tmp_path)
+    assert made.meaning.classes == ["class_0", "class_1", "class_2", "class_3"]
+    assert any("no mask that was read holds 0" in doubt for doubt in made.doubts)
+
+
 def test_endings_of_tiles_are_no_kinds_of_files(tmp_path: Path) -> None:
     """Each tile goes with its own mask, not all tiles of a scene with the first one's."""
     true = {}

@@ -192,3 +192,10 @@ def test_an_array_that_claims_more_than_it_holds():
     np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": (60000, 60000)})
     with pytest.raises(UserError, match="claims an array"):
         normalize(out.getvalue(), "x.npy", identity(3), CLASSES)
+
+
+@pytest.mark.parametrize("shape", [(1, *IDS.shape), (*IDS.shape, 1)])
+def test_arrays_with_an_axis_of_one_channel(shape: tuple[int, ...]) -> None:
+    out = io.BytesIO()
+    np.save(out, IDS.reshape(shape))
+    np.testing.assert_array_equal(normalize(out.getvalue(), "x.npy", identity(3), CLASSES).ids, IDS)
