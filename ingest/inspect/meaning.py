@@ -118,7 +118,7 @@ def _many(held: Sequence[int], names: Sequence[Names]) -> Meaning:
     found.doubts.append("no file names the classes: give them their names in `classes`" + _elsewhere(found))
     if 0 not in held and not found.ids:
         found.doubts.append(
-            f"no mask that was read holds 0: is {found.classes[0]} a class? Else drop it, and number the others in `ids`"
+            f"no mask that was read holds 0: is {found.classes[0]} a class? Else drop it, and number the rest in `ids`"
         )
     if IGNORE in held:
         found.notes.append("255 is ignored, as everywhere")
