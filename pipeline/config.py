@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from ingest.errors import UserError, nearest
 from ingest.shards import folders
+from ingest.shards.cache import Cache
 from ingest.shards.folders import Folder
 from pipeline import checks, recipe
 from pipeline.augment import Augment
@@ -54,6 +55,9 @@ class DataConfig:
     """Batches made ahead."""
     shuffle_window: int = 0
     """Shards shuffled together: fewer at a time suit disks and network file systems; 0: the whole split."""
+    staging_gb: float = 50.0
+    """Of a path that is a URL: how much of it the local cache may hold, GB. Shards come in the order in which they are
+    read, ahead of that; those go that are needed last. All ranks of a machine share the cache."""
     balance: dict[str, float] = field(default_factory=dict)
     """Class -> share of the crops that are to show it, such as {pole: 0.1, rider: 0.05}: that share of an epoch's crops
     is taken from images with the class, around a place where it is. Of an epoch of N crops the m others go on through
@@ -62,6 +66,11 @@ class DataConfig:
     """A training sample whose file is damaged: stop, or count it for nothing (mean color, label 255) and say so."""
     max_bad_share: float = 0.1
     """With on_bad_sample=skip: stop when more than this share of the split's samples is damaged, 0..1."""
+
+    @property
+    def cache(self) -> Cache:
+        """Where shards behind URLs are staged."""
+        return Cache(max_bytes=round(self.staging_gb * 10**9))
 
     @property
     def folders(self) -> list[Folder]:
@@ -79,6 +88,7 @@ class DataConfig:
         ):
             checks.whole(f"data.{key}", getattr(self, key), low, high)
         checks.number("data.max_bad_share", self.max_bad_share, "[0, 1]")
+        checks.number("data.staging_gb", self.staging_gb, "(0, 1e9]")
         checks.number("data.hw_decoder_load", self.hw_decoder_load, "[0, 1]")
         for name, share in self.balance.items():
             checks.number(f"data.balance.{name}", share, "(0, 0.9]")

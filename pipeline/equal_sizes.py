@@ -27,6 +27,10 @@ class Batches:
         for begin, end in zip(self.begins, self.ends, strict=True):
             yield self.samples[begin:end]
 
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """The batches' samples one after the other; none after epoch 0, for there is but one."""
+        return np.concatenate([*(self if not epoch else ()), np.empty(0, np.int64)])
+
     def of_rank(self, rank: int, ranks: int) -> Batches:
         """Every `ranks`-th batch from number `rank` on."""
         return Batches(self.samples, self.begins[rank::ranks], self.ends[rank::ranks])

@@ -10,7 +10,7 @@ from typing import Any
 
 from ingest.errors import UserError
 from ingest.shards.reader import ShardSet
-from pipeline import balance, color, equal_sizes, geometry, plan
+from pipeline import balance, color, equal_sizes, geometry, plan, staging
 from pipeline.augment import blur_sigmas
 from pipeline.batch import Batch
 from pipeline.config import Stream
@@ -53,6 +53,7 @@ class TrainLoader:
             )
         if stream.augment.cat_max_ratio < 1:
             shards.areas(0)  # a dataset without the record is refused here, not in a thread
+        staging.check_room(shards, stream.shuffle_window)
         self._targets = balance.targets(shards, stream.balance)
         self.epoch = 0
         self.position = 0  # of the next global batch in the epoch's order
@@ -116,22 +117,27 @@ class TrainLoader:
     def _requests(self) -> Iterator[Request]:
         stream, rank, fill = self.stream, self.feeding.rank, mean_color(self.shards)
         order: balance.Epoch | None = None
-        for epoch, position in self._cursors():
-            if order is None or order.number != epoch:
-                order = self.order(epoch)
-            positions = plan.positions(position, rank, self.batch_size)
-            samples = order.samples[positions]
-            draws = balance.draws_of(self.shards, stream, order, positions)
-            sizes = self.shards.sizes_hw[samples]
-            self.shards.will_need(samples)  # cold files are on their way while earlier batches are made
-            yield Request(
-                samples,
-                geometry.matrices(draws, sizes, stream.augment),
-                blur_sigmas(draws, stream.augment),
-                geometry.downsample_factors(draws, sizes, stream.augment),
-                color.colors(draws, stream.augment, fill),
-                color.rectangles(draws, stream.augment),
-            )
+        # Batches that are planned, but perhaps not read yet.
+        behind = (self.feeding.prefetch + 2) * self.global_batch
+        following = self.shards.following(lambda epoch: self.order(epoch).samples, self.epoch, self.position, behind)
+        with following as reached:
+            for epoch, position in self._cursors():
+                reached(epoch, position)
+                if order is None or order.number != epoch:
+                    order = self.order(epoch)
+                positions = plan.positions(position, rank, self.batch_size)
+                samples = order.samples[positions]
+                draws = balance.draws_of(self.shards, stream, order, positions)
+                sizes = self.shards.sizes_hw[samples]
+                self.shards.will_need(samples)  # cold files are on their way while earlier batches are made
+                yield Request(
+                    samples,
+                    geometry.matrices(draws, sizes, stream.augment),
+                    blur_sigmas(draws, stream.augment),
+                    geometry.downsample_factors(draws, sizes, stream.augment),
+                    color.colors(draws, stream.augment, fill),
+                    color.rectangles(draws, stream.augment),
+                )
 
 
 class EvalLoader:
@@ -152,11 +158,18 @@ class EvalLoader:
 
     def __iter__(self) -> Generator[Batch]:
         """UserError on a broken file: scores that leave images out would not be comparable."""
-        requests = (Request(samples) for samples in self.batches)
-        feeding = self.feeding
+        feeding, requests = self.feeding, self._requests()
         if feeding.gpu is not None:
             from pipeline.gpu import batches as gpu
 
             return gpu.whole_images(self.shards, requests, self.batch_size, feeding)
         batches = cpu.whole_images(self.shards, requests, feeding)
         return batches if feeding.copy_to is None else handover.copied(batches, feeding.copy_to)
+
+    def _requests(self) -> Iterator[Request]:
+        place, behind = 0, (self.feeding.prefetch + 2) * self.batch_size
+        with self.shards.following(self.batches.order, 0, 0, behind) as reached:
+            for samples in self.batches:
+                reached(0, place)
+                place += len(samples)
+                yield Request(samples)

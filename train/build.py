@@ -84,7 +84,7 @@ def run(recipe: Recipe, ranks: Ranks, folder: Path, state: State | None = None) 
 def _data(recipe: Recipe, ranks: Ranks, state: State | None) -> _Data:
     """Loaders of the recipe's splits. With a state each rank takes its share of the state's global batch."""
     data = recipe.data
-    shards = joined.open_split(data.folders, data.train)
+    shards = joined.open_split(data.folders, data.train, data.cache)
     facts = dataset_facts(shards.manifest)
     batch_size = data.batch_size
     if state is not None:

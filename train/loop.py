@@ -11,6 +11,7 @@ import torch
 
 from ingest.errors import UserError
 from pipeline.batch import Batch
+from pipeline.staging import Meter
 from train import backends, config, finish, length
 from train.evaluate.evaluation import Evaluation
 from train.log import provenance
@@ -55,6 +56,7 @@ class Loop:
         self.run, self.tracker, self.ranks = run, tracker, run.ranks
         self.window = Window(run.ranks, run.loader.batch_size, run.accumulate, run.step)
         self.stop = Stop(run.ranks)
+        self._staging = Meter(run.loader.shards)
         self._neighbors = Neighbors(run.ranks.local_count)
         self._last: Evaluation | None = None
         """The last validation of this call."""
@@ -110,6 +112,8 @@ class Loop:
         if self.ranks.is_main and (note := self._neighbors.line()) is not None:
             tracker.say(note)
             tracker.event(run.step, what="busy machine", note=note)
+        staged = self._staged() if self._staging else {}
+        values |= staged
         if (momentum := optimizers.momentum_of(run.optimizer)) is not None:
             values["momentum"] = momentum
         tracker.scalars(run.step, "train", values)
@@ -119,7 +123,16 @@ class Loop:
             run.step,
             loss=f"{values['loss']:.3f}",
             **{"img/s": f"{values['images_per_second']:.1f}", "wait": f"{100 * values['data_wait_share']:.1f}%"},
+            **({"fetching": f"{staged['staged_mb_per_second']:.1f} MB/s"} if staged else {}),
         )
+
+    def _staged(self) -> dict[str, float]:
+        """Of shards that come from URLs: MB/s of all ranks, and the share of the time in which a loader's thread waited
+        for one, the mean of the ranks. Every rank calls it."""
+        fetched, stalled, passed = self._staging.read()
+        numbers = torch.tensor([fetched / 1e6 / passed, stalled / passed], dtype=torch.float64)
+        rate, stalls = self.ranks.sum_(numbers.to(self.ranks.device)).tolist()
+        return {"staged_mb_per_second": rate, "staging_stall_share": stalls / self.ranks.count}
 
     def _log_start(self) -> None:
         run, tracker = self.run, self.tracker

@@ -59,10 +59,10 @@ def noise(table: Mapping[str, Numbers]) -> str:
     )
 
 
-def run(module: str, order: dict[str, Any]) -> Numbers:
+def run(module: str, order: dict[str, Any], environment: dict[str, str] | None = None) -> Numbers:
     """What `python -m module` says to `order`, which must name its row. RowFailed when it dies."""
     command = [sys.executable, "-m", module]
-    done = subprocess.run(command, input=json.dumps(order), capture_output=True, text=True)
+    done = subprocess.run(command, input=json.dumps(order), capture_output=True, text=True, env=environment)
     if done.returncode:
         words = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise RowFailed(f"row {order['row']!r} failed: {words[-1]}")

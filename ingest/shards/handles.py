@@ -39,6 +39,11 @@ class Tar:
         if hasattr(self, "_file"):
             os.close(self._file)
 
+    @property
+    def removed(self) -> bool:
+        """Whether the file is in no folder any more."""
+        return os.fstat(self._file).st_nlink == 0
+
     def read(self, member: Member) -> Bytes:
         """The member's bytes. UserError when they are not there or the header before them names another file."""
         content = np.empty(HEADER + member.bytes, dtype=np.uint8)
@@ -89,33 +94,51 @@ class Handles:
     def __init__(self, paths: list[Path], sizes: list[int], limit: int | None = None) -> None:
         """limit: by default a quarter of the files that the process may open, so that train and val fit beside all
         else."""
-        self.paths, self._sizes = paths, sizes
+        self.paths, self.sizes = paths, sizes
         self._limit = limit or min(4096, max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
         self._open: OrderedDict[int, Tar] = OrderedDict()  # the one used last is last
         self._lock = threading.Lock()
 
     def __getitem__(self, shard: int) -> Tar:
         """Open. UserError when the file is missing or of another size than it should be."""
+        tar = self.held(shard)
+        return self.hold(shard, self._opened(shard)) if tar is None else tar
+
+    def held(self, shard: int) -> Tar | None:
+        """The tar, if it is open."""
         with self._lock:
-            tar = self._open.get(shard)
-            if tar is None:
-                tar = self._opened(shard)
-                self._open[shard] = tar
-                if len(self._open) > self._limit:
-                    # Closed when the last thread that reads it lets go.
-                    self._open.popitem(last=False)
-            else:
+            if shard in self._open:
                 self._open.move_to_end(shard)
+            return self._open.get(shard)
+
+    def hold(self, shard: int, tar: Tar) -> Tar:
+        """Keeps a tar open, and returns it; or the one that another thread has opened meanwhile."""
+        with self._lock:
+            tar = self._open.setdefault(shard, tar)
+            if len(self._open) > self._limit:
+                # Closed when the last thread that reads it lets go.
+                self._open.popitem(last=False)
             return tar
+
+    def ready(self, shard: int) -> Tar | None:
+        """The tar, where it takes no long wait to open it."""
+        return self[shard]
+
+    def close_removed(self) -> None:
+        """Lets go of open tars that are no longer in their folder, so that the disk gets their room back."""
+        with self._lock:
+            for shard in [number for number, tar in self._open.items() if tar.removed]:
+                del self._open[shard]
 
     def _opened(self, shard: int) -> Tar:
         path = self.paths[shard]
         while True:
             try:
-                return Tar(path, self._sizes[shard])
+                return Tar(path, self.sizes[shard])
             except OSError as error:
                 if error.errno not in (errno.EMFILE, errno.ENFILE):
                     raise
-                if not self._open:
-                    raise UserError(f"{path}: too many open files; allow more (ulimit -n)") from error
-                self._open.popitem(last=False)
+                with self._lock:
+                    if not self._open:
+                        raise UserError(f"{path}: too many open files; allow more (ulimit -n)") from error
+                    self._open.popitem(last=False)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +14,22 @@ from numpy.typing import NDArray
 
 from ingest.errors import UserError, brief
 from ingest.shards import folders
+from ingest.shards.ahead import Order
 from ingest.shards.areas import Areas
+from ingest.shards.cache import Cache
 from ingest.shards.folders import Folder, Part
 from ingest.shards.lazy_keys import LazyKeys
-from ingest.shards.manifest import Manifest, Split
+from ingest.shards.manifest import Manifest, ShardRecord, Split
 from ingest.shards.reader import Bytes, ShardSet
+from ingest.shards.staged import Staging
 
 
-def open_split(places: Sequence[Folder], split: str) -> ShardSet:
-    """The split of that name in all these folders. UserError as of `ShardSet`, and where folders do not go together."""
-    opened = [ShardSet(one.path, split) for one in places]
+def open_split(places: Sequence[Folder], split: str, cache: Cache | None = None) -> ShardSet:
+    """The split of that name in all these folders. UserError as of `ShardSet`, and where folders do not go together.
+
+    cache: where those behind URLs are staged, if not in the default one.
+    """
+    opened = [ShardSet(one.path, split, cache) for one in places]
     if len(opened) == 1 and places[0].weight == 1:
         return opened[0]
     return JoinedShards(opened, places)
@@ -83,6 +91,32 @@ class JoinedShards(ShardSet):
         for sample in samples:
             one, own = self._at(sample)
             one.will_need([own])
+
+    @contextlib.contextmanager
+    def following(self, order: Order, epoch: int, place: int, behind: int = 0) -> Iterator[Callable[[int, int], None]]:
+        def of_folder(number: int, epoch: int) -> NDArray[np.int64]:
+            own = order(epoch) - (self._ends[number] - len(self._opened[number]))
+            return np.where((own >= 0) & (own < len(self._opened[number])), own, -1)
+
+        with contextlib.ExitStack() as held:
+            told = [
+                held.enter_context(one.following(functools.partial(of_folder, number), epoch, place, behind))
+                for number, one in enumerate(self._opened)
+                if one.staging
+            ]
+
+            def reached(epoch: int, place: int) -> None:
+                for tell in told:
+                    tell(epoch, place)
+
+            yield reached
+
+    @property
+    def staging(self) -> list[Staging]:
+        return [part for one in self._opened for part in one.staging]
+
+    def record(self, shard: str) -> ShardRecord:
+        raise AssertionError("shards of several folders may have one name")
 
     def shard_of(self, sample: int) -> Path:
         one, own = self._at(sample)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import deflate
@@ -12,13 +13,16 @@ from numpy.typing import NDArray
 
 from ingest.errors import UserError
 from ingest.shards import columns, columns_writer, idx, manifest, remote, rows
+from ingest.shards.ahead import Ahead, Order
 from ingest.shards.areas import Areas
+from ingest.shards.cache import Cache
 from ingest.shards.columns import FORMS, NAMES, Columns, IndexReader
 from ingest.shards.folders import Part
 from ingest.shards.handles import HEADER, Handles, check_size
 from ingest.shards.idx import Member
 from ingest.shards.lazy_keys import LazyKeys
-from ingest.shards.manifest import IGNORE, Sample, Shard
+from ingest.shards.manifest import IGNORE, Sample, Shard, ShardRecord
+from ingest.shards.staged import StagedTars, Staging, open_url
 
 Bytes = NDArray[np.uint8]
 
@@ -30,21 +34,30 @@ class ShardSet:
     another size than the manifest says (a truncated tar), or an index is damaged; `image` and `label` when a tar was
     changed since.
 
-    folder: a path, or a URL (`s3://...`), which is staged into the local cache first.
+    folder: a path, or a URL (`s3://...`), whose shards come into the local cache as they are read, or ahead of that
+    within `following`. cache: that cache, if not the default one.
     """
 
-    def __init__(self, folder: str | Path, split: str) -> None:
-        if remote.is_url(folder):
-            folder = remote.stage(str(folder))
-        self.folder, self.split = Path(folder), split
-        self.manifest = manifest.load(folder)
+    def __init__(self, folder: str | Path, split: str, cache: Cache | None = None) -> None:
+        shown, staged = str(folder), open_url(str(folder), cache) if remote.is_url(folder) else None
+        if isinstance(staged, Path):
+            folder, staged = staged, None
+        self.folder, self.split = Path(folder) if staged is None else staged.folder, split
+        self._staged = staged
+        self.manifest = manifest.load(folder) if staged is None else staged.manifest
         facts = self.manifest.split(split)
         if not facts.samples:
             raise UserError(f"split {split!r} of {folder} is empty: choose another split or ingest the dataset again")
         self.labeled = facts.labeled
-        self._tars = Handles([self.folder / f"{one.name}.tar" for one in facts.shards], [s.bytes for s in facts.shards])
-        for path, shard in zip(self._tars.paths, facts.shards, strict=True):
-            check_size(path, _size(path), shard.bytes)
+        self._tars: Handles
+        if staged is None:
+            paths = [self.folder / f"{one.name}.tar" for one in facts.shards]
+            self._tars = Handles(paths, [one.bytes for one in facts.shards])
+            for path, shard in zip(paths, facts.shards, strict=True):
+                check_size(path, _size(path), shard.bytes)
+        else:
+            staged.fetch_index(split)
+            self._tars = StagedTars(staged, facts.shards)
         self._index: IndexReader | None = None
         if facts.index is None:
             self._columns = _read_schema_1(self.folder, facts.shards, self.labeled)
@@ -62,7 +75,7 @@ class ShardSet:
                 f"the index of split {split!r} lists {len(self._columns)} samples, dataset.json {facts.samples}: make "
                 f"it anew with `python -m ingest reindex {self.folder}`"
             )
-        self.parts = [Part(self.folder, facts.samples, shown=str(folder))]
+        self.parts = [Part(self.folder, facts.samples, shown=shown)]
         self.keys: Sequence[str] = LazyKeys(len(self._columns), self._columns.key)
         # int64 [N, 2]: heights and widths of the images, pixels
         self.sizes_hw: NDArray[np.int64] = self._columns.size_hw
@@ -145,7 +158,38 @@ class ShardSet:
             end = image + int(found.image_bytes[sample])
             if label := int(found.label_at[sample]):
                 start, end = min(start, label), max(end, label + int(found.label_bytes[sample]))
-            self._tars[self._shard(sample)].will_need(start - HEADER, end)
+            if (tar := self._tars.ready(self._shard(sample))) is not None:
+                tar.will_need(start - HEADER, end)
+
+    @contextlib.contextmanager
+    def following(self, order: Order, epoch: int, place: int, behind: int = 0) -> Iterator[Callable[[int, int], None]]:
+        """Within the block, shards behind a URL are fetched in the order in which they will be read, from `place` of
+        `epoch` on. Tell the result, `reached(epoch, place)`, what will be read next.
+
+        behind: places before that which may still be read. On a local disk nothing happens.
+        """
+        if not isinstance(self._tars, StagedTars):
+            yield lambda epoch, place: None
+            return
+        ahead = Ahead(self._tars, self._shard_ends, order, behind)
+        ahead.start(epoch, place)
+        try:
+            yield ahead.reached
+        finally:
+            ahead.close()
+
+    @property
+    def staging(self) -> list[Staging]:
+        """What is staged from URLs: one entry, none for a local folder, several in `ingest.shards.joined`."""
+        if not isinstance(self._tars, StagedTars) or self._staged is None:
+            return []
+        return [Staging(self._staged.bucket.url, self._tars.sizes, self._staged.cache, self._tars.traffic)]
+
+    def record(self, shard: str) -> ShardRecord:
+        """`<shard>.json`, of a shard of this split."""
+        if self._staged is not None:
+            self._staged.fetch_record(shard)
+        return manifest.load_shard(self.folder, shard)
 
     def shard_of(self, sample: int) -> Path:
         """The tar that holds the sample."""

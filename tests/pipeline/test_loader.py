@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ingest.errors import UserError
-from ingest.shards import remote
+from ingest.shards.cache import Cache
 from ingest.shards.reader import ShardSet
 from pipeline.augment import Augment
 from pipeline.batch import Batch
@@ -189,8 +189,7 @@ def test_other_channel_counts_come_as_arrays(tmp_path: Path, channels: int) -> N
         assert difference.float().quantile(0.95) <= 1
 
 
-def test_shards_behind_a_url(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote.stage, "__defaults__", (tmp_path / "cache", 10**9))
-    shards = ShardSet(f"file://{folder}", "val")
+def test_shards_behind_a_url(folder: Path, tmp_path: Path) -> None:
+    shards = ShardSet(f"file://{folder}", "val", Cache(tmp_path / "cache"))
     assert shards.folder.is_relative_to(tmp_path) and shards.keys == ShardSet(folder, "val").keys
     np.testing.assert_array_equal(shards.image(3), ShardSet(folder, "val").image(3))

@@ -37,7 +37,7 @@ def score(order: Order) -> None:
         state = checkpoint.load_net(order.path, ranks.device)
         recipe = config.parse(state["config"])
         validated_on = recipe.data.val_path if order.split == recipe.data.val else ""
-        shards = ShardSet(order.data or validated_on or recipe.data.folders[0].path, order.split)
+        shards = ShardSet(order.data or validated_on or recipe.data.folders[0].path, order.split, recipe.data.cache)
         model.check_classes(state["dataset"], shards.manifest)
         backends.set_tf32(recipe.train.tf32, ranks.device)
         net = model.from_checkpoint(state).to(ranks.device).to(memory_format=torch.channels_last)
@@ -59,7 +59,7 @@ def score(order: Order) -> None:
             "checkpoint": order.path,
             "name": name,
             "step": state["step"],
-            "data": str(shards.folder),
+            "data": shards.parts[0].shown,
             "split": order.split,
         }
         if sent:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ingest.errors import UserError
-from ingest.shards import atomic, manifest
+from ingest.shards import atomic
 from ingest.shards.manifest import Manifest
 from ingest.shards.reader import ShardSet
 from pipeline.batch import Batch
@@ -195,7 +195,7 @@ def _images(shards: ShardSet) -> dict[str, str]:
     facts = shards.manifest
     found = {}
     for shard in facts.split(shards.split).shards:
-        for sample in manifest.load_shard(shards.folder, shard.name).samples:
+        for sample in shards.record(shard.name).samples:
             if sample.offset is not None or facts.options.get("max_side"):
                 raise UserError(
                     "--submission: the shards hold tiles or smaller images, the benchmark wants masks of the images' "
