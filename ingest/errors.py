@@ -36,7 +36,12 @@ class UserError(ValueError):
 
 
 def brief(value: object, limit: int = 120) -> str:
-    """A value as an error shows it: its repr on one line, shortened where it is long, deep, or holds itself."""
+    """A value as an error shows it: its repr on one line, shortened where it is long, deep, or holds itself.
+
+    null, true and false as in the YAML file where they were written.
+    """
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
     shorten = reprlib.Repr()
     shorten.maxstring = shorten.maxother = shorten.maxlong = limit
     shorten.maxlist = shorten.maxtuple = shorten.maxdict = 20

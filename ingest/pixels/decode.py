@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import warnings
 
 from PIL import Image
@@ -14,6 +15,7 @@ from ingest.errors import UserError
 # checked on the header, before memory is taken. Larger scenes are TIFFs, which are read in strips (`rasters`).
 ORIENTATION = 0x0112  # EXIF tag: 1 upright, 2 to 4 turned by 180 degrees or mirrored, 5 to 8 lying
 MAX_PIXELS = 178_956_970
+_SMALLER = "cut it into pieces, or save it as a TIFF, which is read in parts (at ingest: `bands` in the spec, --tile)"
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # Pillow's, at half of that
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # odd tags; what matters is an error
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -57,15 +59,20 @@ def _check_size(image: Image.Image, name: str) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise UserError(
             f"{name} claims {image.width}x{image.height} pixels, the limit is {MAX_PIXELS:,} pixels an image: "
-            "cut it into pieces, or save a scene as a TIFF and give `bands` in the spec and --tile"
+            f"{_SMALLER}"
         )
 
 
 def _told(error: Exception, name: str, remedy: str) -> UserError:
     if isinstance(error, Image.DecompressionBombError):
         return UserError(
-            f"{name} claims more than the limit of {MAX_PIXELS:,} pixels an image ({error}): cut it into pieces, "
-            "or save a scene as a TIFF and give `bands` in the spec and --tile"
+            f"{name} claims more than the limit of {MAX_PIXELS:,} pixels an image{_claimed(error)}: {_SMALLER}"
         )
     reason = "not an image" if "cannot identify" in str(error) else str(error) or type(error).__name__
     return UserError(f"{name} cannot be decoded ({reason}): {remedy}")
+
+
+def _claimed(error: Exception) -> str:
+    """The number of pixels in Pillow's message, where it tells one."""
+    found = re.search(r"\d{6,}", str(error))
+    return f", {int(found[0]):,}" if found else ""

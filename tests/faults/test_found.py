@@ -214,5 +214,5 @@ def test_a_picture_of_too_many_pixels_in_prediction(trained: Path, tmp_path: Pat
     (tmp_path / "x.png").write_bytes(png_claim(20_000, 20_000))
     words = ["--checkpoint", trained, "--images", tmp_path / "x.png", "--out", tmp_path / "out", "--device", "cpu"]
     done = CliRunner().invoke(command, [str(word) for word in words])
-    told = "1 file failed" in done.output and "x.png claims more than the limit" in done.output
+    told = "1 file failed" in done.output and "pixels an image, 400,000,000: cut it" in done.output
     count.refused(told, f"{done.exception!r} {done.exit_code} {done.output[-400:]}")

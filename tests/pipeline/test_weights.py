@@ -166,7 +166,7 @@ def test_folders_that_do_not_go_together_are_refused(two: tuple[Path, Path], tmp
         ([], r"data\.path = \[\]: expected a shard folder, or a list such as"),
         ([5], r"data\.path\.0 = 5: expected a folder"),
         ([{"path": "a"}, {"path": "b", "wieght": 2}], r"unknown key 'data\.path\.1\.wieght'.*did you mean 'weight'"),
-        ([{"weight": 2}], r"data\.path\.0\.path = None: expected a shard folder"),
+        ([{"weight": 2}], r"data\.path\.0\.path = null: expected a shard folder"),
         ([{"path": "a", "weight": 0}], r"data\.path\.0\.weight = 0: expected a number above 0, at most 1000"),
         ([{"path": "a", "weight": "2"}], r"data\.path\.0\.weight = '2': expected a number"),
         ([{"path": "a", "weight": float("nan")}], r"data\.path\.0\.weight = nan: expected a number"),

@@ -68,7 +68,7 @@ def test_a_length_on_the_command_line_replaces_the_other_unit(name: str, overrid
         ("name=a/b", "no / (the folder is `output`)"),
         ("name=..", "name = '..'"),
         ("name=''", "name = ''"),
-        ("loss.class_weights=null", "loss.class_weights = None: expected none, frequency, median_frequency, enet or a"),
+        ("loss.class_weights=null", "loss.class_weights = null: expected none, frequency, median_frequency, enet or a"),
         ("loss.class_weights=[1,x]", "loss.class_weights = [1, 'x']: expected none, frequency"),
         ("loss.focal_alpha=x", "loss.focal_alpha = 'x': expected a number above 0, or a list"),
         ("augment.crop=64", "augment.crop = 64: expected two values, such as [64, 64]"),
