@@ -1,6 +1,6 @@
 """albumentations in a torch DataLoader: the usual hand-written loader of today.
 
-albumentations 2.0.8 is the last release under a free licence (MIT); its successor AlbumentationsX is AGPL.
+albumentations 2.0.8 is the last release under a free license (MIT); its successor AlbumentationsX is AGPL.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 import torch
 from albumentations.pytorch import ToTensorV2
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from bench.data.setting import Setting
+from bench.loaders import torch_loader
 from ingest.shards.manifest import IGNORE, Manifest
 from ingest.shards.reader import ShardSet
 from pipeline.augment import Augment
@@ -24,20 +25,8 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 
 def albumentations(setting: Setting) -> Iterator[int]:
     """OpenCV decodes; resize, rotate, crop with padding, flip, blur, normalize; float32 NCHW and int64 labels."""
-    loader = DataLoader(
-        Composed(ShardSet(setting.folder, setting.split), setting.augment),
-        batch_size=setting.batch,
-        shuffle=True,
-        num_workers=setting.threads,
-        drop_last=True,
-        persistent_workers=True,
-        pin_memory=setting.device == "gpu",
-    )
-    while True:
-        for images, labels in loader:
-            if setting.device == "gpu":
-                images, labels = images.cuda(non_blocking=True), labels.cuda(non_blocking=True)
-            yield len(images)
+    dataset = Composed(ShardSet(setting.folder, setting.split), setting.augment)
+    yield from torch_loader.sizes(torch_loader.shuffled(dataset, setting), setting)
 
 
 class Composed(Dataset):

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from bench.data.setting import Setting
+from bench.loaders import torch_loader
 from bench.loaders.torchvision_v2 import Sample, pixel_transform
 from ingest.shards.reader import ShardSet
 from pipeline.augment import Augment
@@ -30,20 +31,7 @@ def decoded(setting: Setting) -> Iterator[int]:
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     cache = DecodedCache(shards, setting.augment, place / "pixels")
     torch.set_num_threads(1)
-    loader = DataLoader(
-        cache,
-        batch_size=min(setting.batch, len(cache)),
-        shuffle=True,
-        num_workers=setting.threads,
-        drop_last=True,
-        persistent_workers=True,
-        pin_memory=setting.device == "gpu",
-    )
-    while True:
-        for images, labels in loader:
-            if setting.device == "gpu":
-                images, labels = images.cuda(non_blocking=True), labels.cuda(non_blocking=True)
-            yield len(images)
+    yield from torch_loader.sizes(torch_loader.shuffled(cache, setting), setting)
 
 
 class DecodedCache(Dataset):

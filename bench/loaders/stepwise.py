@@ -10,10 +10,11 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from bench.data.setting import Setting
+from bench.loaders import torch_loader
 from ingest.shards.reader import ShardSet
 from pipeline.augment import Augment
 from pipeline.gpu.handover import across
@@ -34,15 +35,7 @@ def batches(setting: Setting) -> Iterator[Pair]:
     ToTensor and Normalize.
     """
     shards = ShardSet(setting.folder, setting.split)
-    loader = DataLoader(
-        StepByStep(shards, setting.augment),
-        batch_size=setting.batch,
-        shuffle=True,
-        num_workers=setting.threads,
-        drop_last=True,
-        persistent_workers=True,
-        pin_memory=setting.device == "gpu",
-    )
+    loader = torch_loader.shuffled(StepByStep(shards, setting.augment), setting)
     device = torch.device("cuda", torch.cuda.current_device()) if setting.device == "gpu" else None
     aside = torch.cuda.Stream(device) if device else None  # as its DataPrefetcher
     while True:

@@ -14,6 +14,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 
 from bench.data.setting import Setting
+from bench.loaders import torch_loader
 from ingest.shards.manifest import IGNORE, Manifest
 from ingest.shards.reader import ShardSet
 from pipeline.augment import Augment
@@ -40,11 +41,7 @@ def torchvision(setting: Setting) -> Iterator[int]:
         drop_last=True,
         pin_memory=setting.device == "gpu",
     )
-    while True:
-        for images, labels in loader:
-            if setting.device == "gpu":
-                images, labels = images.cuda(non_blocking=True), labels.cuda(non_blocking=True)
-            yield len(images)
+    yield from torch_loader.sizes(loader, setting)
 
 
 Sample = tuple[torch.Tensor, torch.Tensor]

@@ -222,7 +222,9 @@ def test_a_row_that_dies_says_so(tmp_path: Path) -> None:
 
 
 def test_facts_of_a_row(folder: Path) -> None:
-    facts = measure("ours", Setting(str(folder), "train", AUGMENT, 4, 2, "cpu"), 0.1)
+    facts = measure(
+        "ours", Setting(str(folder), "train", AUGMENT, 4, 2, "cpu"), 0.4
+    )  # a busy machine may give no CPU for less
     assert facts["images_per_second"] > 0 and facts["peak_mb"] > 10
     assert facts["decode_seconds"] + facts["warp_seconds"] + facts["rest_seconds"] > 0
 
