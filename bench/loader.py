@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from bench.measuring import fresh
 from bench.results import bounds, loader_table, plots
 from bench.rows.loader import in_process
 from ingest.errors import UserError, nearest, run
+from ingest.shards import atomic
 from ingest.shards.reader import ShardSet
 from pipeline.feeding import available_threads
 from pipeline.options import bundled
@@ -213,7 +213,7 @@ def _tune(case: Case, setting: Setting, options: Options) -> Measured:
 def _write(measured: dict[str, Measured], options: Options) -> None:
     if options.json_path:
         tables = {title: one.facts for title, one in measured.items()}
-        options.json_path.write_text(json.dumps({"tables": tables, "versions": provenance.versions()}, indent=1) + "\n")
+        atomic.write_json(options.json_path, {"tables": tables, "versions": provenance.versions()})
     charts = [one.chart for one in measured.values() if one.chart]
     if options.plot and charts:
         plots.draw(charts, options.plot)

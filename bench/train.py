@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,6 +14,7 @@ from bench.measuring import fresh
 from bench.measuring.fresh import Numbers
 from bench.results.table import aligned, ratio
 from ingest.errors import UserError, nearest, run
+from ingest.shards import atomic
 from train import config
 from train.config import Recipe
 from train.log import provenance
@@ -168,7 +168,7 @@ def command(
             "torch_threads": torch.get_num_threads(),
             "versions": provenance.versions(),
         }
-        json_path.write_text(json.dumps(facts, indent=1) + "\n")
+        atomic.write_json(json_path, facts)
 
 
 def _rows(given: str | None, device: str) -> list[str]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
+from ingest.shards import atomic
+
 WIDTH, ROW, HEAD, FOOT = 900, 34, 46, 34  # pixels
 LEFT, RIGHT = 330, 190  # for the names, and for the numbers behind the bars
 OVERSAMPLE = 2  # drawn larger and reduced: Pillow's text and lines are smoother so
@@ -44,7 +46,8 @@ def draw(charts: Sequence[Chart], path: str | os.PathLike[str]) -> None:
     for chart, height in zip(charts, heights, strict=True):
         _chart(canvas, chart, top)
         top += height
-    image.resize((WIDTH, top), Image.Resampling.LANCZOS).save(path, format="PNG")
+    with atomic.replacing(path) as partial:
+        image.resize((WIDTH, top), Image.Resampling.LANCZOS).save(partial, format="PNG")
 
 
 def _chart(canvas: ImageDraw.ImageDraw, chart: Chart, top: int) -> None:

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def commands(raw: Path, shards: Path, best: Path, recipe: Path, out: Path) -> di
         "train.report": ["train.report", best.parent.parent, "--out", out / "report.html"],
         "bench.loader --json": [*bench, "--json", out / "rows.json"],
         "bench.loader --plot": [*bench, "--plot", out / "rows.png"],
-        "bench.nets --json": ["bench.nets", "enet", "--size", 32, "--batch", 1, "--seconds", 0.1, "--json",
+        "bench.nets --json": ["bench.nets", "enet", "--size", 32, "--batch", 2, "--seconds", 0.1, "--json",
                               out / "nets.json"],
     }  # fmt: skip
     return {name: [str(word) for word in line] for name, line in words.items()}
@@ -168,3 +169,25 @@ def test_the_input_is_gone(name: str, words, tally: Start, tmp_path: Path) -> No
     lines = [text for text in done.stderr.splitlines() if text.lower().startswith("error")]
     told = done.returncode == 2 and len(lines) == 1 and ".gone" in lines[0] and "Traceback" not in done.stderr
     count.refused(told and not [path for path in (tmp_path / "out").rglob("*") if path.is_file()], done.stderr[-900:])
+
+
+def test_the_gallery(disk: Callable[[str], Path], tally: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is dropped in is kept in the temporary folder while it is read."""
+    pytest.importorskip("fastapi", reason="the gallery needs the extra `view`")
+    from starlette.testclient import TestClient
+
+    from train.view.app import app
+    from train.view.gallery import Gallery
+
+    count = tally(
+        "Disk and permissions", "`train.view` where the temporary folder is full or read-only: the page says so"
+    )
+    gallery = Gallery(None, None, None, {})  # type: ignore[arg-type]  # it comes to none of them
+    for kind, words in (("full", "No space left"), ("read-only", "Read-only file system")):
+        folder = disk(kind)
+        monkeypatch.setattr(tempfile, "tempdir", str(folder))
+        client = TestClient(app(gallery, "token", "127.0.0.1"), base_url="http://127.0.0.1")
+        answer = client.post("/segment?token=token", content=bytes(100_000))
+        left = [path.name for path in folder.iterdir() if path.name != "filler"]
+        told = answer.status_code == 507 and words in answer.text and str(folder) in answer.text
+        count.refused(told and not left, f"{kind}: {answer.status_code} {answer.text} {left}")

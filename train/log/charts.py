@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from ingest.shards import atomic
+
 WIDTH, HEIGHT = 900, 300  # of one panel, pixels
 LEFT, RIGHT, TOP, BOTTOM = 90, 30, 40, 50  # margins around the plotted area
 OVERSAMPLE = 3  # drawn larger and reduced: Pillow's lines are not anti-aliased
@@ -32,7 +34,8 @@ def draw(panels: Sequence[Panel], path: str | os.PathLike[str], x_label: str = "
     canvas = ImageDraw.Draw(image)
     for index, panel in enumerate(panels):
         _panel(canvas, panel, index * HEIGHT, x_label)
-    image.resize((WIDTH, HEIGHT * len(panels)), Image.Resampling.LANCZOS).save(path, format="PNG")
+    with atomic.replacing(path) as partial:
+        image.resize((WIDTH, HEIGHT * len(panels)), Image.Resampling.LANCZOS).save(partial, format="PNG")
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
