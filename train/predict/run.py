@@ -123,8 +123,8 @@ def _labeled(
 ) -> Predicted:
     if isinstance(loaded, InMemory):
         _check(item, loaded.size, loaded.place, output)
-        how = labeler.method(loaded.size, auto)
-        if how.window is None or loaded.size[0] * loaded.size[1] <= scene.MOST_WHOLE:
+        if loaded.size[0] * loaded.size[1] <= scene.MOST_WHOLE:
+            how = labeler.method(loaded.size, auto)
             mask, probabilities = scene.whole(labeler, loaded.pixels, how, output.probabilities)
             if loaded.valid is not None:
                 mask = np.where(loaded.valid, mask, np.uint8(IGNORE))

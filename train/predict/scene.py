@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ingest.errors import UserError
 from ingest.shards import atomic
 from ingest.shards.manifest import IGNORE
 from train.predict.raw import Scene
-from train.predict.windows import Inference, lanes, segment, stitched
+from train.predict.streamed import lanes_of, streamed
+from train.predict.windows import Inference, scaled_size, segment
 
 Array = NDArray[np.uint8]
 
@@ -41,8 +41,9 @@ class Labeler:
     """Names the checkpoint: an interrupted scene goes on only with the same one."""
 
     def method(self, size: tuple[int, int], auto: bool) -> Inference:
-        """How an image of that size is done. auto: in windows where it is too large to be taken whole."""
-        if auto and self.how.window is None and size[0] * size[1] > MOST_WHOLE:
+        """How an image of that size is done. auto: in windows where what the net sees is too large to be one."""
+        height, width = scaled_size(*size, self.how.size, self.how.side)
+        if auto and self.how.window is None and height * width > MOST_WHOLE:
             return replace(self.how, window=self.window)
         return self.how
 
@@ -52,12 +53,29 @@ def whole(
     labeler: Labeler, image: Array, how: Inference, probabilities: bool
 ) -> tuple[Array, NDArray[np.float16] | None]:
     """An image uint8 [H, W, C] -> (class ids uint8 [H, W], probabilities float16 [K, H, W] where they are wanted)."""
+    height, width = image.shape[:2]
+    if height * width > MOST_WHOLE and not probabilities:
+        return _in_memory(labeler, image, how), None
     images = _tensor(image, labeler.device)
     logits = segment(labeler.net, images, how)
     mask = logits.argmax(dim=1)[0].to(torch.uint8).cpu().numpy()
     if not probabilities:
         return mask, None
     return mask, logits.float().softmax(dim=1)[0].half().cpu().numpy()
+
+
+def _in_memory(labeler: Labeler, image: Array, how: Inference) -> Array:
+    """The class ids of a large image, whose scores are not all held at once."""
+    size = image.shape[0], image.shape[1]
+
+    def read(y: int, x: int, rows: int, columns: int) -> Tensor:
+        return _tensor(image[y : y + rows, x : x + columns], labeler.device)
+
+    mask = np.empty(size, np.uint8)
+    for left, right in lanes_of(size, how, labeler.classes):
+        for y, logits in streamed(read, size, labeler.net, how, (left, right)):
+            mask[y : y + logits.shape[2], left:right] = logits.argmax(dim=1)[0].to(torch.uint8).cpu().numpy()
+    return mask
 
 
 @torch.inference_mode()
@@ -67,28 +85,20 @@ def in_windows(labeler: Labeler, scene: Scene, how: Inference, work: Path, tell:
     work: a folder for the unfinished mask; a run that is interrupted goes on there after the last row of windows that
     it finished. tell: is called with the number of pixels done. The caller removes `work`.
     """
-    if how.size or how.scales != (1.0,):
-        what = "data.val_size" if how.size else "--scales"
-        raise UserError(
-            f"{what} takes images whole, and this one of {scene.size[1]}x{scene.size[0]} pixels is done in windows: "
-            "cut it into pieces, or leave --scales out"
-        )
-    assert how.window is not None
     height, width = scene.size
-    window = min(how.window[0], height), min(how.window[1], width)
     mask, done = _unfinished(work, labeler, (height, width), how)
 
     def read(y: int, x: int, rows: int, columns: int) -> Tensor:
         return _tensor(scene.read(y, x, rows, columns)[0], labeler.device)
 
-    for left, right in lanes(width, window, labeler.classes):
+    for left, right in lanes_of(scene.size, how, labeler.classes):
         first = done.get(str(left), 0)
         tell((right - left) * first)
-        for y, x, logits in stitched(read, scene.size, labeler.net, how, [(left, right)], first):
+        for y, logits in streamed(read, scene.size, labeler.net, how, (left, right), first):
             ids = logits.argmax(dim=1)[0].to(torch.uint8).cpu().numpy()
             rows, columns = ids.shape
-            valid = scene.read(y, x, rows, columns)[1] if scene.lacks else None
-            mask[y : y + rows, x : x + columns] = ids if valid is None else np.where(valid, ids, IGNORE)
+            valid = scene.read(y, left, rows, columns)[1] if scene.lacks else None
+            mask[y : y + rows, left:right] = ids if valid is None else np.where(valid, ids, IGNORE)
             done[str(left)] = y + rows
             mask.flush()
             atomic.write_json(work / "done.json", {"of": _named(labeler, (height, width), how), "rows": done})

@@ -70,6 +70,11 @@ class Inference:
         """Whether an image is run once, as it is."""
         return self.window is None and self.scales == (1.0,) and not self.flip and not self.size
 
+    def targets(self, size: tuple[int, int]) -> list[tuple[int, int]]:
+        """The sizes (height, width) at which the net sees an image of `size`, one a scale."""
+        height, width = scaled_size(*size, self.size, self.side)
+        return [(max(1, round(height * scale)), max(1, round(width * scale))) for scale in self.scales]
+
     def describe(self) -> str:
         """In words: `whole images`, `windows of 512x512, stride 341x341, scales 0.5, 1, mirrored`."""
         parts = [f"windows of {_hxw(self.window)}, stride {_hxw(self.steps)}" if self.window else "whole images"]
@@ -83,10 +88,8 @@ class Inference:
 def segment(net: nn.Module, images: Tensor, how: Inference) -> Tensor:
     """Images uint8 [N,C,H,W] on the net's device -> logits [N,K,H,W]; in float32 where anything was resized."""
     full = (images.shape[2], images.shape[3])
-    height, width = scaled_size(*full, how.size, how.side)
     total: Tensor | None = None
-    for scale in how.scales:
-        target = max(1, round(height * scale)), max(1, round(width * scale))
+    for target in how.targets(full):
         logits = _one_scale(net, _resized(images, target), how)
         if target != full:
             logits = interpolate(logits.float(), size=full, mode="bilinear", align_corners=False)
@@ -151,7 +154,7 @@ def _lane(
                 ahead = reader.submit(read, following, first, window[0], width)
             for at in range(0, len(xs), batch):
                 places = [slice(x - first, x - first + window[1]) for x in xs[at : at + batch]]
-                logits = _run(net, torch.cat([strip[:, :, :, place] for place in places]), inference).float()
+                logits = run(net, torch.cat([strip[:, :, :, place] for place in places]), inference).float()
                 if not row.numel():
                     row = logits.new_zeros(len(strip), logits.shape[1] + 1, window[0], width)
                     weight = weight.to(logits.device)
@@ -163,9 +166,13 @@ def _lane(
             row = torch.cat([row[:, :, done:], torch.zeros_like(row[:, :, :done])], dim=2)
 
 
-def lanes(width: int, window: tuple[int, int], classes: int) -> list[tuple[int, int]]:
-    """Parts [left, right) of an image's width whose rows of scores fit ROW_BYTES, each at least a window wide."""
-    widest = max(window[1], ROW_BYTES // (4 * (classes + 1) * window[0]) - 2 * window[1])
+def lanes(width: int, window: tuple[int, int], classes: int, scales: Sequence[float] = (1.0,)) -> list[tuple[int, int]]:
+    """Parts [left, right) of an image's width whose rows of scores fit ROW_BYTES, each at least a window wide.
+
+    scales: of the widths at which it is done at once.
+    """
+    held = ROW_BYTES // (4 * (classes + 1) * window[0]) - 2 * window[1] * len(scales)
+    widest = max(window[1], int(held / sum(scales)))
     count = max(1, math.ceil(width / widest))
     edges = [round(width * number / count) for number in range(count + 1)]
     return list(itertools.pairwise(edges))
@@ -196,7 +203,7 @@ def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _one_scale(net: nn.Module, images: Tensor, how: Inference) -> Tensor:
     if how.window is None or (images.shape[2] <= how.window[0] and images.shape[3] <= how.window[1]):
-        return _run(net, images, how)
+        return run(net, images, how)
     size = (images.shape[2], images.shape[3])
 
     def read(y: int, x: int, height: int, width: int) -> Tensor:
@@ -211,8 +218,8 @@ def _one_scale(net: nn.Module, images: Tensor, how: Inference) -> Tensor:
     return whole
 
 
-def _run(net: nn.Module, images: Tensor, how: Inference) -> Tensor:
-    """One pass, or two with the mirror image."""
+def run(net: nn.Module, images: Tensor, how: Inference) -> Tensor:
+    """Images [N,C,h,w] -> logits [N,K,h,w]: one pass, or two with the mirror image."""
     with model.autocast(how.amp, images.device):
         logits = net(images)
         return (logits + net(images.flip(3)).flip(3)) / 2 if how.flip else logits
