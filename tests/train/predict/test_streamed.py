@@ -17,11 +17,11 @@ from train.predict.resample import averaging, bilinear, resample
 from train.predict.windows import Inference, segment
 
 HOWS = [
-    Inference("off", window=(32, 40), scales=(0.5, 1.0, 1.75), flip=True),
+    Inference("off", window=(40, 48), scales=(0.5, 1.0, 1.5), flip=True),
     Inference("off", scales=(0.75, 1.25)),
     Inference("off", size=64),
     Inference("off", size=64, window=(24, 32)),
-    Inference("off", size=220, side="shorter", window=(64, 64), scales=(0.3, 1.0)),
+    Inference("off", size=150, side="shorter", window=(64, 64), scales=(0.3, 1.0)),
     Inference("off"),
 ]
 
@@ -43,21 +43,22 @@ def test_regions_are_those_of_the_resized_image(new: tuple[int, int], antialias:
 @pytest.mark.parametrize("how", HOWS, ids=lambda how: how.describe())
 def test_rows_are_those_of_the_whole_image_and_go_on_anywhere(how: Inference, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (windows, streamed):
-        monkeypatch.setattr(module, "ROW_BYTES", 4 * 5 * 32 * 300)
-    net, picture = Field().eval(), images(150, 211)
+        monkeypatch.setattr(module, "ROW_BYTES", 4 * 5 * 32 * 470)
+    monkeypatch.setattr(streamed, "_MOST_ROWS", 30)
+    net, picture = Field().eval(), images(110, 151)
 
     def read(y: int, x: int, height: int, width: int) -> torch.Tensor:
         return picture[:, :, y : y + height, x : x + width]
 
-    lanes = streamed.lanes_of((150, 211), how, 4)
+    lanes = streamed.lanes_of((110, 151), how, 4)
     assert (len(lanes) > 1) == (how.window is not None and how.size != 64)
     whole = segment(net, picture, how)
     for lane in lanes:
-        parts = list(streamed.streamed(read, (150, 211), net, how, lane))
+        parts = list(streamed.streamed(read, (110, 151), net, how, lane))
         found = torch.cat([logits for _, logits in parts], dim=2)
         assert (found - whole[:, :, :, lane[0] : lane[1]]).abs().max() < 1e-4
         middle = parts[len(parts) // 2][0]
-        again = [logits for _, logits in streamed.streamed(read, (150, 211), net, how, lane, middle)]
+        again = [logits for _, logits in streamed.streamed(read, (110, 151), net, how, lane, middle)]
         assert middle > 0 and torch.equal(torch.cat(again, dim=2), found[:, :, middle:])
 
 
