@@ -38,6 +38,19 @@ def test_images_and_masks_side_by_side(tmp_path: Path) -> None:
         find(tmp_path, spec(tmp_path, "splits: {t: {images: 'd/*_mask.png', labels: 'd/*_mask.png'}}"))
 
 
+def test_masks_that_go_with_no_image_are_told(tmp_path: Path) -> None:
+    files(tmp_path, "i/a.jpg", "i/b.png", "i/c.jpg", "m/a.png", "m/b.png", "m/c.png")
+    narrow = "images: 'i/*.jpg', labels: 'm/*.png', splits: "
+    for splits in ("{t: {}}", "{t: 0.5, v: 0.5}"):
+        (note,) = find(tmp_path, spec(tmp_path, narrow + splits)).notes
+        assert note.startswith("note: 1 mask goes with no image") and "m/b.png" in note
+    each = "splits: {t: {images: 'i/a.*', labels: 'm/a.*'}, v: {images: 'i/{b,c}.*', labels: 'm/{b,c}.*'}}"
+    assert find(tmp_path, spec(tmp_path, each)).notes == []
+    assert find(tmp_path, spec(tmp_path, narrow.replace("jpg", "*") + "{t: {}}"), ["t"]).notes == []
+    (tmp_path / "l.txt").write_text("a\n")  # chosen on purpose
+    assert find(tmp_path, spec(tmp_path, narrow + "{t: {list: l.txt}}")).notes == []
+
+
 def test_any_extension_and_any_case_of_it(tmp_path: Path) -> None:
     files(tmp_path, "i/a.jpg", "i/b.JPG", "i/c.png", "m/a.png", "m/b.png", "m/c.PNG")
     pairs = find(tmp_path, spec(tmp_path, "splits: {t: {images: 'i/*.*', labels: 'm/*.png'}}")).splits["t"]
