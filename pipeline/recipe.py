@@ -129,7 +129,7 @@ def _explained(kind: type, raw: dict[str, Any], error: Any) -> str:
 
 def _blamed(kind: type, raw: Any, loc: tuple[Any, ...]) -> tuple[str, Any, dataclasses.Field | None]:
     """The key, its value and its field that a location of pydantic's lies in. The location goes on where a type has
-    choices (`loss.class_weights.str`); the key ends with the field, or with an item of its list.
+    choices (`loss.class_weights.str`); the key ends with the field, or with an item of its list or a name of its own.
     """
     names: list[str] = []
     section: type | None = kind
@@ -142,7 +142,11 @@ def _blamed(kind: type, raw: Any, loc: tuple[Any, ...]) -> tuple[str, Any, datac
             break
         names.append(str(part))
         raw, section = (raw.get(part) if isinstance(raw, dict) else raw), _section(field)
-    items = [str(part) for part in loc[len(names) :] if isinstance(part, int)]
+    # Of a list the item, of names with values the name; what else follows is one of the type's choices.
+    value, items = raw, []
+    for part in loc[len(names) :]:
+        if isinstance(part, int) or (isinstance(value, dict) and part in value):
+            items.append(str(part))
     return ".".join([*names, *items]), raw, field
 
 
