@@ -61,7 +61,8 @@ class DataConfig:
     balance: dict[str, float] = field(default_factory=dict)
     """Class -> share of the crops that are to show it, such as {pole: 0.1, rider: 0.05}: that share of an epoch's crops
     is taken from images with the class, around a place where it is. Of an epoch of N crops the m others go on through
-    one order of all images, so that each comes at least once in N / m epochs. Empty: every image once an epoch."""
+    one order of all images, so that each comes at least once in ceil(N / m) epochs, but for the few in an epoch's tail,
+    which does not fill a batch and is left out. Empty: every image once an epoch."""
     on_bad_sample: Literal["error", "skip"] = "error"
     """A training sample whose file is damaged: stop, or count it for nothing (mean color, label 255) and say so."""
     max_bad_share: float = 0.1
