@@ -110,6 +110,8 @@ def differences(found: Finished, recipe: str) -> dict[str, Any]:
     differs = {key: value for key, value in trained.items() if key in shipped and value != shipped[key]}
     if trained.get(_BATCH, 0) * found.ranks == shipped[_BATCH]:
         differs.pop(_BATCH, None)
+    if differs.get("net.backbone_weights"):
+        differs.pop("net.pretrained", None)  # which they imply
     for key in _PATHS:
         if differs.get(key):
             differs[key] = "FILE"

@@ -219,6 +219,7 @@ def test_what_cannot_be_asked_is_refused(folder: Path, tmp_path: Path) -> None:
         ({"balance": {"a": 0.5, "b": 0.5}}, r"add up to 1; expected at most 0.9"),
         ({"balance": {"a": 0.5}, "shuffle_window": 4}, r"data.shuffle_window = 4"),
         ({"balance": [1]}, r"data.balance = \[1\]: expected names with values"),
+        ({"balance": {"class3": "x"}}, r"data.balance.class3 = .x.: expected a valid number"),
     ):
         with pytest.raises(UserError, match=message):
             config.parse({"data": data})
