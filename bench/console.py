@@ -5,6 +5,7 @@ It stands in this package because this is the only one that may know all the oth
 
 from __future__ import annotations
 
+import difflib
 import os
 import runpy
 import sys
@@ -27,7 +28,7 @@ BENCHES = ("ablation", "gpu_report", "ingest", "loader", "nets", "parity", "pred
 def main() -> None:
     """Runs `python -m <module>` in this process for `segrail <command>`; exit code 2 for an unknown command."""
     words = sys.argv[1:]
-    if not words or words[0] in ("-h", "--help"):
+    if not words or words[0] in ("-h", "--help") or words in (["bench", "-h"], ["bench", "--help"]):
         print(usage())
         return
     if words[0] == "bench" and len(words) > 1 and words[1] in benches():
@@ -36,7 +37,10 @@ def main() -> None:
         module, rest = COMMANDS[words[0]][0], words[1:]
     else:
         given = " ".join(words[:2] if words[0] == "bench" else words[:1])
-        print(f"error: segrail has no command {given!r}\n\n{usage()}", file=sys.stderr)
+        known = [*COMMANDS, "bench", *(f"bench {name}" for name in benches())]
+        close = difflib.get_close_matches(given, [name for name in known if name != given], n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        print(f"error: segrail has no command {given!r}{hint}\n\n{usage()}", file=sys.stderr)
         sys.exit(2)
     if __spec__ is not None and sys.path and sys.path[0] == os.path.dirname(sys.argv[0]):
         del sys.path[0]  # the folder of console scripts, in which somebody's train.py may lie
@@ -58,7 +62,8 @@ def usage() -> str:
             "Usage: segrail COMMAND [ARGUMENTS]...        (segrail COMMAND --help says more)",
             "",
             *lines,
-            f"  {'bench':<10}{' | '.join(benches())}: how fast, against whom, and what is the limit",
+            "  bench     how fast, against whom, and what is the limit:",
+            f"            {' | '.join(benches())}",
             "",
             "Each is `python -m <module>`; on several GPUs: torchrun --nproc-per-node N -m train --cfg RECIPE",
         ]

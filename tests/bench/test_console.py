@@ -42,6 +42,12 @@ def test_an_unknown_command_is_named_with_the_choices(words: list[str], named: s
     assert done.returncode == 2 and named in done.stderr and "predict" in done.stderr and "loader" in done.stderr
 
 
+def test_the_nearest_command_is_named() -> None:
+    assert "'trian'; did you mean 'train'?" in segrail("trian").stderr
+    assert "'bench lodaer'; did you mean 'bench loader'?" in segrail("bench", "lodaer").stderr
+    assert segrail("bench", "--help").stdout == segrail("--help").stdout
+
+
 def test_every_command_and_bench_is_listed() -> None:
     shown = segrail("--help").stdout
     assert all(name in shown for name in [*console.COMMANDS, *console.benches()])
