@@ -22,7 +22,7 @@ COMMANDS = {
     "export": ("train.export", "a checkpoint as one file that needs no segrail"),
     "report": ("train.report", "a run's report.html"),
 }
-BENCHES = ("ablation", "gpu_report", "ingest", "loader", "nets", "parity", "predict", "scale", "train")
+BENCHES = ("ablation", "gpu_report", "ingest", "loader", "nets", "parity", "predict", "scale", "staging", "train")
 
 
 def main() -> None:

@@ -33,6 +33,7 @@ COMMANDS = [
     ("python -m bench.ingest", "bench.ingest", "main"),
     ("python -m bench.predict", "bench.predict", "main"),
     ("python -m bench.scale", "bench.scale", "main"),
+    ("python -m bench.staging", "bench.staging", "main"),
     ("python -m bench.ablation", "bench.ablation", "command"),
     ("python -m bench.gpu_report", "bench.gpu_report", "command"),
     ("python -m bench.parity", "bench.parity.__main__", "main"),
