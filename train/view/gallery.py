@@ -27,18 +27,22 @@ from train.predict.scene import Labeler
 
 Array = NDArray[np.uint8]
 
-KINDS = ("image", "label", "prediction", "error")
+KINDS = ("small", "image", "label", "prediction", "error")
+_SMALL = 192, 128  # most width and height of a picture in the list, pixels
 _KEPT = 64  # samples whose pixels are kept
 _PAIRS = 12  # confusions listed for a sample: those with the most pixels
 
 
 class Gallery:
-    """Thread-safe: one lock around the net, since it is asked by the page and by the thread that goes through all."""
+    """Thread-safe: one lock around the net, since it is asked by the page and by the thread that goes through all.
+
+    What is known already, images and labels never wait for the net.
+    """
 
     def __init__(self, shards: ShardSet, labeler: Labeler, reader: Reader, facts: Mapping[str, Any]) -> None:
         self.shards, self.facts = shards, facts
         self._labeler, self._reader = labeler, reader
-        self._lock, self._stop = threading.Lock(), threading.Event()
+        self._net, self._lock, self._stop = threading.Lock(), threading.Lock(), threading.Event()
         self._kept: OrderedDict[int, tuple[Array, Array | None, Array]] = OrderedDict()
         self._scores: dict[int, dict[str, Any]] = {}
 
@@ -62,16 +66,18 @@ class Gallery:
         """A PNG of one of KINDS. KeyError where there is none; UserError for a broken sample."""
         if not 0 <= sample < len(self.shards) or kind not in KINDS:
             raise KeyError(kind)
-        image, label, prediction = self._labeled(sample)
-        if kind == "image":
-            return png(pictures.rgb(image))
-        if kind == "prediction":
-            return png(pictures.colorize(prediction, self.facts["palette"]))
-        if label is None:
+        if kind in ("label", "error") and not self.shards.labeled:
             raise KeyError(kind)
-        if kind == "label":
-            return png(pictures.colorize(label, self.facts["palette"]))
-        return png(pictures.errors(label, prediction))
+        if kind in ("small", "image", "label"):
+            image, label = (self._known(sample) or _read(self.shards, sample))[:2]
+            if label is not None and kind == "label":
+                return png(pictures.colorize(label, self.facts["palette"]))
+            shown = pictures.rgb(image)
+            return png(_reduced(shown) if kind == "small" else shown)
+        _, label, prediction = self._labeled(sample)
+        if label is not None and kind == "error":
+            return png(pictures.errors(label, prediction))
+        return png(pictures.colorize(prediction, self.facts["palette"]))
 
     def segment(self, data: bytes) -> tuple[bytes, bytes, list[float]]:
         """An image file -> (PNG of the image, PNG of the classes, each class's share). UserError where it is none."""
@@ -82,7 +88,7 @@ class Gallery:
                 pixels = self._reader.read(Path(file.name)).pixels
             except UserError as error:
                 raise UserError(str(error).replace(file.name, "the file")) from error
-        with self._lock:
+        with self._net:
             mask, _ = scene.whole(self._labeler, pixels, self._labeler.method(pixels.shape[:2], True), False)
         shares = np.bincount(mask.ravel(), minlength=len(self.facts["classes"])) / mask.size
         return png(pictures.rgb(pixels)), png(pictures.colorize(mask, self.facts["palette"])), shares.tolist()
@@ -97,17 +103,24 @@ class Gallery:
                 with self._lock:
                     self._scores[sample] = {"failed": str(error)}
 
-    def _labeled(self, sample: int) -> tuple[Array, Array | None, Array]:
+    def _known(self, sample: int) -> tuple[Array, Array | None, Array] | None:
         with self._lock:
             if sample in self._kept:
                 self._kept.move_to_end(sample)
-                return self._kept[sample]
+            return self._kept.get(sample)
+
+    def _labeled(self, sample: int) -> tuple[Array, Array | None, Array]:
+        with self._net:
+            if known := self._known(sample):
+                return known
             image, label = _read(self.shards, sample)
             mask, _ = scene.whole(self._labeler, image, self._labeler.method(image.shape[:2], True), False)
-            self._kept[sample] = image, label, mask
-            while len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
-            self._scores[sample] = _scores(label, mask, len(self.facts["classes"]))
+            scores = _scores(label, mask, len(self.facts["classes"]))
+            with self._lock:
+                self._kept[sample] = image, label, mask
+                while len(self._kept) > _KEPT:
+                    self._kept.popitem(last=False)
+                self._scores[sample] = scores
             return image, label, mask
 
 
@@ -131,6 +144,13 @@ def _read(shards: ShardSet, sample: int) -> tuple[Array, Array | None]:
     except decode.DecodeError as error:
         raise UserError(f"{shards.keys[sample]} in {shards.shard_of(sample)} is broken ({error})") from error
     return image, label
+
+
+def _reduced(image: Array) -> Array:
+    """At most _SMALL, uint8 [h, w, 3]."""
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    picture.thumbnail(_SMALL)
+    return np.asarray(picture)
 
 
 def png(pixels: Array) -> bytes:

@@ -16,16 +16,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ingest.errors import UserError
 from ingest.shards import pictures
 from tests.conftest import ROOT
 from tests.shard_folder import COLORS, smooth_scene
+from train.predict import scene
 from train.view.command import command
 
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
+serving = pytest.importorskip("train.view.serving")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
@@ -88,6 +91,17 @@ def test_pictures_are_those_of_the_split(link: str) -> None:
     assert sum(count for _, _, count in first["pairs"]) <= wrong.sum()
 
 
+def test_pictures_of_the_list_are_small_and_do_not_wait_for_the_net(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery = serving.open_gallery(str(trained), None, "val", torch.device("cpu"))
+    monkeypatch.setattr(scene, "whole", lambda *given: pytest.fail("the net was asked"))
+    monkeypatch.setattr("train.view.gallery._SMALL", (20, 20))
+    for kind, size in (("small", (20, 14)), ("image", (56, 40)), ("label", (56, 40))):
+        assert Image.open(io.BytesIO(gallery.picture(0, kind))).size == size
+    assert gallery.samples()[0] == {"i": 0, "key": "val-0"}
+
+
 def test_a_file_is_labeled_and_junk_is_refused(link: str) -> None:
     buffer = io.BytesIO()
     Image.fromarray(smooth_scene(40, 56, seed=7)[0]).save(buffer, "PNG")
@@ -130,12 +144,24 @@ def test_clicked_through_in_a_browser(link: str, tmp_path: Path) -> None:
         page.click("#reset")
         assert "scale(1)" in page.locator(".frame img").first.get_attribute("style")
         page.select_option("#pair", index=1)
-        assert 1 <= page.locator("#list button").count() <= 5
+        confused = [int(text.split("\n")[1].split()[0].replace(",", "")) for text in keys.all_inner_texts()]
+        assert 1 <= len(confused) <= 5 and min(confused) > 0 and confused == sorted(confused, reverse=True)
+        page.select_option("#below", "0.1")  # of the image's mIoU, also where a confusion is chosen
+        assert page.locator("#list button").count() <= sum(score < 10 for score in scores)
         page.select_option("#pair", "")
-        page.select_option("#below", "0.1")
         assert page.locator("#list button").count() == sum(score < 10 for score in scores)
+        page.select_option("#below", "")
+        page.select_option("#class", index=1)
+        name = page.locator("#class option").nth(1).inner_text()
+        listed = [re.search(rf"^{name} IoU ([\d.]+)%$", text, re.M) for text in keys.all_inner_texts()]
+        ious = [float(match[1]) for match in listed if match]
+        assert ious and len(ious) == len(listed) and ious == sorted(ious), "the list shows what it is sorted by"
+        page.select_option("#class", "")
+        page.locator("#list button").first.click()
+        opened = page.inner_text("#key")
         page.set_input_files("#file", tmp_path / "junk.png")
-        driver.expect(page.locator("#said")).to_contain_text("cannot be decoded")
+        driver.expect(page.locator("#said")).to_contain_text("junk.png: the file cannot be decoded")
+        assert page.inner_text("#key") == opened and page.locator(".frame img").count() == 4, "the image stays open"
         page.set_input_files("#file", tmp_path / "mine.png")
         driver.expect(page.locator(".frame img")).to_have_count(2)
         assert page.inner_text("#key") == "mine.png" and "class" in page.inner_text("#scores")
