@@ -22,6 +22,7 @@ from bench.rows.loader import in_process
 from ingest.errors import UserError, nearest, run
 from ingest.shards import atomic
 from ingest.shards.reader import ShardSet
+from ingest.shards.wording import count
 from pipeline.feeding import available_threads
 from pipeline.options import bundled
 from train import config
@@ -156,7 +157,7 @@ def _setting(case: Case, shards: ShardSet, options: Options, recipe: Recipe | No
         raise UserError(f"split {options.split!r} of {case.folder} has no labels: give --split a labeled one")
     if len(shards) < size:
         raise UserError(
-            f"split {options.split!r} has {len(shards)} samples, fewer than a batch of {size}: lower --batch"
+            f"split {options.split!r} has {count(len(shards), 'sample')}, fewer than a batch of {size}: lower --batch"
         )
     prefetch = recipe.data.prefetch if recipe else 2
     threads = options.threads or available_threads()

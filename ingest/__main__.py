@@ -11,6 +11,7 @@ import click
 from ingest.errors import UserError, run
 from ingest.options import Common, ingest_options
 from ingest.shards import atomic
+from ingest.shards.wording import count
 
 _SCENES = "Write procedural street scenes in a dataset's raw layout."
 
@@ -180,7 +181,7 @@ def reindex(folder: Path, edited: bool) -> None:
 
     facts = make_anew(folder, edited)
     samples = sum(split.samples for split in facts.splits.values())
-    click.echo(f"{folder}: {samples:,} samples indexed in schema {facts.schema}; the tars are as they were")
+    click.echo(f"{folder}: {count(samples, 'sample')} indexed in schema {facts.schema}; the tars are as they were")
 
 
 @main.command()

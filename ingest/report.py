@@ -39,8 +39,8 @@ def summary(facts: Manifest, expected: Mapping[str, int]) -> str:
             )
         if split.unmatched_pixels:
             notes.append(
-                f"note: {split.unmatched_pixels:,} pixels of {name} ({share(split.unmatched_pixels, labeled)}) had a "
-                "color too far from every class's, and are ignored"
+                f"note: {counted(split.unmatched_pixels, 'pixel')} of {name} "
+                f"({share(split.unmatched_pixels, labeled)}) had a color too far from every class's, and are ignored"
             )
         if split.skipped:
             notes.append(_skipped(name, split))

@@ -23,6 +23,7 @@ from ingest.pixels.tiff import Facts
 from ingest.processes import Work, in_order
 from ingest.resume import STAMP, stamp
 from ingest.shards.manifest import Skipped
+from ingest.shards.wording import count
 from ingest.sources.archives import Source
 from ingest.sources.raw import Pair, RawDataset
 
@@ -100,7 +101,9 @@ def prepare(pairs: Iterable[Pair], folder: Path, raw: RawDataset, workers: int, 
                 jobs.append(_Job(source, path, pair.image, raw.pixels, raw.labels, tuple(raw.classes), skip_bad))
     unmatched = _run(jobs, workers, raw.name)
     if unmatched:
-        click.echo(f"note: {unmatched:,} pixels had a color too far from every class's, and are ignored", err=True)
+        click.echo(
+            f"note: {count(unmatched, 'pixel')} had a color too far from every class's, and are ignored", err=True
+        )
 
 
 def _is_fresh(path: Path, mark: str) -> bool:

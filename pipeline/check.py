@@ -17,6 +17,7 @@ import torch
 
 from ingest.errors import UserError
 from ingest.shards.reader import ShardSet
+from ingest.shards.wording import count
 from pipeline import balance, geometry, plan, versions
 from pipeline.augment import Augment
 from pipeline.batch import Batch
@@ -103,10 +104,10 @@ def table(found: dict[str, Any]) -> str:
     dataset, recipe = found["dataset"], found["recipe"]
     augment = ", ".join(f"{key} {value}" for key, value in recipe["augment"].items())
     lines = [
-        f"dataset   {dataset['name']}, split {dataset['split']}: {dataset['samples']:,} samples "
-        f"in {dataset['shards']} shards, fingerprint {dataset['fingerprint']}"
+        f"dataset   {dataset['name']}, split {dataset['split']}: {count(dataset['samples'], 'sample')} "
+        f"in {count(dataset['shards'], 'shard')}, fingerprint {dataset['fingerprint']}"
         + (f", weights {dataset['weights']}" if "weights" in dataset else ""),
-        f"stream    seed {recipe['seed']}, {recipe['world']} x {recipe['batch_size']} samples a batch, "
+        f"stream    seed {recipe['seed']}, {recipe['world']} x {count(recipe['batch_size'], 'sample')} a batch, "
         f"shuffle_window {recipe['shuffle_window']}",
         f"augment   {augment}",
         f"versions  {', '.join(f'{name} {value}' for name, value in found['versions'].items())}",

@@ -10,6 +10,7 @@ from typing import Any
 
 from ingest.errors import UserError
 from ingest.shards.reader import ShardSet
+from ingest.shards.wording import count
 from pipeline import balance, color, equal_sizes, geometry, plan, staging
 from pipeline.augment import blur_sigmas
 from pipeline.batch import Batch
@@ -48,7 +49,7 @@ class TrainLoader:
         self.steps_per_epoch = plan.steps_per_epoch(self.epoch_samples, self.global_batch)
         if not self.steps_per_epoch:
             raise UserError(
-                f"split {shards.split!r} has {self.epoch_samples} samples, fewer than one global batch of "
+                f"split {shards.split!r} has {count(self.epoch_samples, 'sample')}, fewer than one global batch of "
                 f"{self.global_batch} ({ranks} x {self.batch_size}): lower data.batch_size"
             )
         if stream.augment.cat_max_ratio < 1:

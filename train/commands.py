@@ -9,6 +9,7 @@ import click
 from ingest.errors import UserError
 from ingest.shards import folders, manifest
 from ingest.shards.folders import Part
+from ingest.shards.wording import count
 from train import config, length, published
 from train.config import Recipe
 from train.optim import schedules
@@ -37,7 +38,11 @@ def recipes(compare: bool) -> None:
 def _row(recipe: Recipe) -> tuple[str, ...]:
     net, train = recipe.net, recipe.train
     start = " (ImageNet)" if net.pretrained else ""
-    length = f"{train.steps} steps" if train.steps else f"{train.epochs:g} epochs"
+    length = (
+        f"{train.steps} step{'s' * (train.steps != 1)}"
+        if train.steps
+        else f"{train.epochs:g} epoch{'s' * (train.epochs != 1)}"
+    )
     height, width = recipe.augment.crop
     name = f"{net.name} {net.backbone or ''}".strip() + start
     return recipe.name, folders.shown(recipe.data.path), name, f"{height}x{width}", str(recipe.data.batch_size), length
@@ -66,7 +71,7 @@ def schedule(recipe: str, plot: Path | None, steps: int | None, overrides: tuple
         if not plot.parent.is_dir():
             raise UserError(f"--plot {plot}: folder {plot.parent} does not exist: make it, or name another")
         schedules.plot(shape, lr, total, plot)
-    click.echo(f"{parsed.name}: {shape.name}, base learning rate {lr:g}, {total} steps")
+    click.echo(f"{parsed.name}: {shape.name}, base learning rate {lr:g}, {total} step{'s' * (total != 1)}")
     moving = schedules.momentum_at(shape, 0, total) is not None
     click.echo(f"{'step':>8}  {'lr':>10}" + (f"  {'momentum':>8}" if moving else ""))
     for step in _milestones(parsed, total):
@@ -98,7 +103,7 @@ def total_steps(recipe: Recipe) -> int:
         samples += Part(Path(folder.path), split.samples, folder.weight).visits
     if samples < data.batch_size:
         raise UserError(
-            f"data.batch_size = {data.batch_size}, but split {data.train!r} has {samples} samples: lower it"
+            f"data.batch_size = {data.batch_size}, but split {data.train!r} has {count(samples, 'sample')}: lower it"
         )
     return length.of(recipe, samples, data.batch_size).total
 

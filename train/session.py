@@ -12,6 +12,7 @@ from torch import get_num_threads
 from ingest.errors import UserError
 from ingest.shards import atomic
 from ingest.shards.joined import JoinedShards
+from ingest.shards.wording import count
 from train import build, config, loop
 from train.checkpoints import checkpoint, claim
 from train.checkpoints.resume import threads_note
@@ -83,8 +84,9 @@ def _begin(run: Run, source: Path | None) -> None:
     atomic.write_text(run.folder / "config.yaml", config.to_yaml(recipe))
     where = f"from step {run.step} of {source}" if source else "from the start"
     click.echo(
-        f"{recipe.name}: {recipe.net.name} on {ranks.device.type} x {ranks.count}, {len(loader.shards)} images, "
-        f"batch {loader.global_batch}, steps {run.length.total}, {where}\nrun folder: {run.folder}"
+        f"{recipe.name}: {recipe.net.name} on {ranks.device.type} x {ranks.count}, "
+        f"{count(len(loader.shards), 'image')}, batch {loader.global_batch}, steps {run.length.total}, "
+        f"{where}\nrun folder: {run.folder}"
     )
     if isinstance(loader.shards, JoinedShards):
         click.echo("\n".join(loader.shards.notes()))

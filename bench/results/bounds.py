@@ -47,14 +47,15 @@ def _cpu(ours: Numbers, read: Numbers | None, threads: int) -> str:
     total = sum(stages.values()) or 1.0
     split = ", ".join(f"{name} {1000 * spent:.2f} ({spent / total:.0%})" for name, spent in stages.items())
     busy = ours["busy_cores"] / threads
+    working = f"{threads} threads are" if threads > 1 else "thread is"
     if busy < BUSY:
         return (
-            f"Bounded by hand-over: the {threads} threads are busy for {busy:.0%} of the time and wait otherwise, for "
+            f"Bounded by hand-over: the {working} busy for {busy:.0%} of the time and wait otherwise, for "
             f"each other or because the machine does other work too. CPU ms an image: {split}."
         )
     worst = max(stages, key=lambda name: stages[name])
     return (
-        f"Bounded by {worst}: the {threads} threads are busy for {busy:.0%} of the time; CPU ms an image: {split}. "
+        f"Bounded by {worst}: the {working} busy for {busy:.0%} of the time; CPU ms an image: {split}. "
         f"To go faster: {_ADVICE[worst]}."
     )
 

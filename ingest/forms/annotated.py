@@ -20,6 +20,7 @@ from ingest.forms.settings import LabelSpec
 from ingest.pixels.colors import Color
 from ingest.pixels.polygons import Drawing, Rules, draw
 from ingest.shards.manifest import IGNORE, Skipped
+from ingest.shards.wording import count
 from ingest.sources.archives import Source
 from ingest.sources.raw import Pair
 from ingest.sources.trees import Tree
@@ -108,7 +109,7 @@ def pair(tree: Tree, images: Iterable[str], spec: LabelSpec, files: str, skip_ba
         reason = f"{files!r} says nothing of it"
         if not skip_bad:
             raise UserError(
-                f"{image} has no label: {reason} ({len(chosen)} images, {len(labels)} of them annotated): "
+                f"{image} has no label: {reason} ({count(len(chosen), 'image')}, {len(labels)} of them annotated): "
                 "annotate it, remove the image, or leave such images out with --skip-bad"
             )
         paired.skipped.append(Skipped(image, reason))

@@ -35,8 +35,9 @@ def draft(tree: Tree) -> Draft:
     shapes = annotation_files.find(tree)
     masked = [one for one in pairs if one.masks is not None]
     if not masked and shapes is None:
+        seen = count(sum(len(one.images.names) for one in pairs), "image")
         raise UserError(
-            f"{tree.root}: found {sum(len(one.images.names) for one in pairs)} images, but no masks and no annotation "
+            f"{tree.root}: found {seen}, but no masks and no annotation "
             f"files that fit them (there are: {tree.describe()}{_no_mask(tree)}): write a spec; "
             "ingest/specs/camvid.yaml is an example"
         )

@@ -22,6 +22,7 @@ from ingest.shards.lazy_keys import LazyKeys
 from ingest.shards.manifest import Manifest, ShardRecord, Split
 from ingest.shards.reader import Bytes, ShardSet
 from ingest.shards.staged import Staging
+from ingest.shards.wording import count
 
 
 def open_split(places: Sequence[Folder], split: str, cache: Cache | None = None) -> ShardSet:
@@ -139,8 +140,8 @@ class JoinedShards(ShardSet):
         differ."""
         visits = [part.visits for part in self.parts]
         lines = [
-            f"data.path: {part.shown}, {part.samples} images x {part.weight:g}: {part.visits / sum(visits):.1%} of an "
-            f"epoch's {sum(visits)} crops"
+            f"data.path: {part.shown}, {count(part.samples, 'image')} x {part.weight:g}: "
+            f"{part.visits / sum(visits):.1%} of an epoch's {count(sum(visits), 'crop')}"
             for part in self.parts
         ]
         facts = [(one.manifest.mean, one.manifest.std) for one in self._opened]

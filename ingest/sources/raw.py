@@ -14,6 +14,7 @@ from ingest.pixels.raw import facts
 from ingest.pixels.recipe import PixelRecipe
 from ingest.pixels.tiff import Place
 from ingest.shards.manifest import Skipped
+from ingest.shards.wording import count
 from ingest.sources.archives import Source
 from ingest.sources.trees import Tree
 
@@ -82,8 +83,9 @@ def pair_up(
                 if skip_bad:
                     raise UserError(f"no label in {where}")
                 raise UserError(
-                    f"{name} has no label: none in {where} goes by {stem!r} ({len(images)} images, {len(labels)} "
-                    "labels): add the label, remove the image, or leave such images out with --skip-bad"
+                    f"{name} has no label: none in {where} goes by {stem!r} "
+                    f"({count(len(images), 'image')}, {count(len(labels), 'label')}): add the label, remove the image, "
+                    "or leave such images out with --skip-bad"
                 )
             pairs.append(Pair(tree.source(name), None if labels is None else tree.source(labels[stem])))
         except UserError as error:

@@ -192,6 +192,9 @@ def test_the_sentence_names_what_bounds_us() -> None:
     assert bound_of((0, 0.010, 0.005, 0.001), busy=1.0).startswith(
         "Bounded by hand-over: the 2 threads are busy for 50%"
     )
+    one = {"images_per_second": 100.0, "busy_cores": 0.3, "read_seconds": 0, "decode_seconds": 0.01}
+    said = bounds.sentence({"ours": {**one, "warp_seconds": 0, "rest_seconds": 0}}, 1, "cpu")
+    assert said.startswith("Bounded by hand-over: the thread is busy for 30%")
     assert bound_of((0, 0.010, 0.005, 0.001), read_speed=110.0).startswith("Bounded by read: 91%")
     assert "read 1.00" in bound_of((0, 0.010, 0.005, 0.001))  # taken out of the decoder's time
     assert bound_of((0, 0, 0, 0), device="gpu").startswith("Bounded by decode: 91%")

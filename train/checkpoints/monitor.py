@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ingest.errors import UserError, nearest
+from ingest.shards.wording import count
 from train.checkpoints.state import MonitorState
 from train.evaluate.evaluation import Evaluation
 
@@ -97,7 +98,7 @@ class Monitor:
         best = (
             "none had a value" if self.best is None else f"the best was {self.best.value:.4f} at step {self.best.step}"
         )
-        return f"{self.patience} validations without a better {self.name} (train.patience); {best}"
+        return f"{count(self.patience, 'validation')} without a better {self.name} (train.patience); {best}"
 
     @property
     def exhausted(self) -> bool:

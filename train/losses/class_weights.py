@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from ingest.errors import UserError, brief
 from ingest.shards import class_weights as rules
+from ingest.shards.wording import count
 from pipeline import checks
 
 NAMES = ("none", "frequency", "median_frequency", "enet")
@@ -53,7 +54,9 @@ def resolve(spec: str | Sequence[float], counts: PixelCounts) -> list[float] | N
     pixels = counts.per_class
     if not isinstance(spec, str):
         if len(spec) != len(pixels):
-            raise UserError(f"{KEY} has {len(spec)} weights, the dataset has {len(pixels)} classes: give one a class")
+            raise UserError(
+                f"{KEY} has {count(len(spec), 'weight')}, the dataset has {len(pixels)} classes: give one a class"
+            )
         return [float(weight) for weight in spec]
     if spec == "none":
         return None

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from ingest.errors import UserError
 from ingest.shards.manifest import IGNORE
+from ingest.shards.wording import count
 from train.losses import class_weights
 from train.losses.class_weights import PixelCounts
 from train.losses.config import LossConfig
@@ -50,7 +51,8 @@ class SegmentationLoss(nn.Module):
         alpha = config.focal_alpha
         if isinstance(alpha, list) and len(alpha) != num_classes:
             raise UserError(
-                f"loss.focal_alpha has {len(alpha)} numbers, the dataset has {num_classes} classes: give one a class"
+                f"loss.focal_alpha has {count(len(alpha), 'number')}, the dataset has {num_classes} classes: give "
+                "one a class"
             )
         self.register_buffer("alpha", torch.tensor(alpha), persistent=False)
         self.register_buffer("bad_pixels", torch.zeros((), dtype=torch.int64), persistent=False)

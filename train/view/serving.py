@@ -13,6 +13,7 @@ import torch
 
 from ingest.errors import UserError
 from ingest.shards.reader import ShardSet
+from ingest.shards.wording import count
 from train import backends, config, model
 from train.checkpoints import checkpoint
 from train.distributed import joined
@@ -34,7 +35,7 @@ def serve(path: str, data: str | None, split: str, device: str, address: tuple[s
         with _listening(address) as listening:
             shown = f"[{host}]" if ":" in host else host
             click.echo(
-                f"{len(gallery.shards)} images of {split}: http://{shown}:{listening.getsockname()[1]}/?token={token}"
+                f"{count(len(gallery.shards), 'image')} of {split}: http://{shown}:{listening.getsockname()[1]}/?token={token}"
             )
             click.echo("Ctrl-C ends it")
             gallery.start()
