@@ -84,7 +84,7 @@ def folder(common: Common, spec: str | None, yes: bool) -> None:
     common.ingest(raw, ["folder", str(common.src), "--spec", spec])
 
 
-@main.command()
+@main.command(short_help="Look at a folder, and draft its spec.")
 @click.argument("src", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Write the spec there instead of printing it.")
 def inspect(src: Path, out: Path | None) -> None:
@@ -184,7 +184,7 @@ def reindex(folder: Path, edited: bool) -> None:
     click.echo(f"{folder}: {count(samples, 'sample')} indexed in schema {facts.schema}; the tars are as they were")
 
 
-@main.command()
+@main.command(short_help="Draw a contact sheet: images and labels in colors.")
 @click.argument("folder", type=_Shards(), metavar="DIR_OR_URL")
 @click.option("--split", default="train", show_default=True)
 @click.option("-n", "count", type=click.IntRange(1), default=16, show_default=True, help="Samples.")
@@ -199,7 +199,7 @@ def show(folder: Path, split: str, count: int, out: Path) -> None:
     click.echo(str(out))
 
 
-@main.command()
+@main.command(short_help="Class shares, image sizes, class weights.")
 @click.argument("folder", type=_Shards(), metavar="DIR_OR_URL")
 @click.option("--split", default="train", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")

@@ -31,25 +31,28 @@ def find(src: Path, spec: Spec, splits: Sequence[str] = (), skip_bad: bool = Fal
     dealt = {} if spec.shares is None else by_share(tree, spec, spec.shares)
     pairs: dict[str, list[Pair]] = {}
     skipped: dict[str, list[Skipped]] = {}
-    masks: set[str] = set()
+    used: list[Files] = []
     for name in names:
         files = dealt[name] if name in dealt else by_globs(tree, spec, name, spec.splits[name])
         pairs[name], skipped[name] = _labeled(tree, spec, name, files, skip_bad)
-        masks |= set((files.labels or {}).values())
+        used.append(files)
     raw = RawDataset(spec.name, spec.classes, spec.palette, spec.labels, pairs, skipped, pixels=spec.pixels)
     raw = _with_binary(raw, spec)
     background = spec.shapes.rules.background if spec.shapes else settings.background(spec.classes)
     raw = dataclasses.replace(raw, background=None if background == IGNORE else background)
     drawn = [] if spec.shapes is None else [annotated.note(spec.shapes, spec.classes)]
-    alone = [] if len(names) < len(spec.splits) else _without_image(masks, pairs, spec)
+    alone = [] if len(names) < len(spec.splits) else _without_image(used, spec)
     return dataclasses.replace(raw, notes=[*raw.notes, *drawn, *alone, *_shared(pairs)])
 
 
-def _without_image(masks: set[str], pairs: Mapping[str, Sequence[Pair]], spec: Spec) -> list[str]:
+def _without_image(splits: Sequence[Files], spec: Spec) -> list[str]:
     """A note of masks that go with no image: its ending may be another than the glob's. Lists leave out on purpose."""
     if any(split.list is not None for split in spec.splits.values()):
         return []
-    alone = sorted(masks - {pair.label.name for mine in pairs.values() for pair in mine if pair.label is not None})
+    masks = {mask for files in splits for mask in (files.labels or {}).values()}
+    alone = sorted(
+        masks - {mask for files in splits for text, mask in (files.labels or {}).items() if text in files.images}
+    )
     if not alone:
         return []
     are = "goes" if len(alone) == 1 else "go"

@@ -47,8 +47,12 @@ def test_masks_that_go_with_no_image_are_told(tmp_path: Path) -> None:
     each = "splits: {t: {images: 'i/a.*', labels: 'm/a.*'}, v: {images: 'i/{b,c}.*', labels: 'm/{b,c}.*'}}"
     assert find(tmp_path, spec(tmp_path, each)).notes == []
     assert find(tmp_path, spec(tmp_path, narrow.replace("jpg", "*") + "{t: {}}"), ["t"]).notes == []
-    (tmp_path / "l.txt").write_text("a\n")  # chosen on purpose
-    assert find(tmp_path, spec(tmp_path, narrow + "{t: {list: l.txt}}")).notes == []
+    (tmp_path / "m/a.png").unlink()
+    (tmp_path / "m/a.png").symlink_to("nowhere")  # has an image; what is wrong with it is told there
+    raw = find(tmp_path, spec(tmp_path, narrow.replace("jpg", "*") + "{t: {}}"), skip_bad=True)
+    assert raw.notes == [] and len(raw.skipped["t"]) == 1
+    (tmp_path / "l.txt").write_text("b\n")  # chosen on purpose
+    assert find(tmp_path, spec(tmp_path, narrow.replace("jpg", "*") + "{t: {list: l.txt}}")).notes == []
 
 
 def test_any_extension_and_any_case_of_it(tmp_path: Path) -> None:
