@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nets.errors import NetError
     from nets.net import Logits, Net, parameter_groups
     from nets.one_image import norm_of_one_value
-    from nets.registry import all_options, build, list_nets, options, recorded_options
+    from nets.registry import all_options, build, list_nets, list_peers, options, recorded_options
     from nets.segmenter import Segmenter
 
 _HOMES = {
@@ -25,6 +25,7 @@ _HOMES = {
     "all_options": "nets.registry",
     "build": "nets.registry",
     "list_nets": "nets.registry",
+    "list_peers": "nets.registry",
     "norm_of_one_value": "nets.one_image",
     "options": "nets.registry",
     "parameter_groups": "nets.net",
@@ -41,6 +42,7 @@ __all__ = [
     "all_options",
     "build",
     "list_nets",
+    "list_peers",
     "norm_of_one_value",
     "options",
     "parameter_groups",

@@ -75,14 +75,17 @@ def weights_command(file: Path, encoder: str | None, out: Path | None) -> None:
 
 def _table(size: int, classes: int) -> None:
     from nets.measure import measure
-    from nets.registry import build, list_nets, options, paper
+    from nets.registry import build, list_nets, list_peers, options, paper
 
-    click.echo(f"{'net':<15}{'encoder':<12}{'params M':>9}{'GMACs':>9}  paper")
-    for name in list_nets():
+    click.echo(f"{'net':<18}{'encoder':<26}{'params M':>9}{'GMACs':>9}  paper")
+    peers = list_peers()
+    for name in [*list_nets(), *peers]:
         total, _ = measure(functools.partial(build, name, classes), size)
         encoder = options(name).get("backbone") or "its own"
-        click.echo(f"{name:<15}{encoder:<12}{total.parameters / 1e6:>9.2f}{total.macs / 1e9:>9.1f}  {paper(name)}")
+        click.echo(f"{name:<18}{encoder:<26}{total.parameters / 1e6:>9.2f}{total.macs / 1e9:>9.1f}  {paper(name)}")
     click.echo(_conditions(size, classes))
+    if not peers:
+        click.echo("more of segmentation_models.pytorch's: pip install 'segrail[smp]'")
     click.echo("options and parts of one: python -m nets NAME")
 
 

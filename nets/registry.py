@@ -37,6 +37,13 @@ def list_nets() -> list[str]:
     return sorted(NAMES)
 
 
+def list_peers() -> list[str]:
+    """`smp:NAME` of each net that segmentation_models.pytorch adds, where it is installed."""
+    from nets import smp  # here: it imports torch
+
+    return smp.names()
+
+
 def options(name: str) -> dict[str, object]:
     """What the net of that name can be asked for beside num_classes, with the defaults."""
     builder = _builder(name)
@@ -48,6 +55,8 @@ def options(name: str) -> dict[str, object]:
 
 def paper(name: str) -> str:
     """The net's paper: the first line of its file's docstring, up to the reference's closing bracket."""
+    if name.startswith("smp:"):
+        return "segmentation_models.pytorch's"
     first = (importlib.import_module(f"nets.{name}").__doc__ or "").splitlines()[0]
     found = re.match(r"(.*\))", first)
     return found[1] if found else first
@@ -69,7 +78,8 @@ def build(name: str, num_classes: int, **asked: object) -> Net:
     - output_stride: the encoder's, None for the net's default
     - aux: an auxiliary head, in training only
 
-    and some have more, such as `separable=True` for deeplabv3plus. Raises NetError for an unknown name or option, or
+    and some have more, such as `separable=True` for deeplabv3plus. `smp:NAME` is a net of
+    segmentation_models.pytorch, which must be installed. Raises NetError for an unknown name or option, or
     for one that the net does not have.
     """
     builder = _builder(name)
@@ -83,7 +93,7 @@ def build(name: str, num_classes: int, **asked: object) -> Net:
         if option not in COMMON:
             _check_kind(name, option, given[option], known[option])
     net = _call(builder, num_classes, given)
-    if str(given.get("backbone", "")).startswith("hrnet") or getattr(getattr(net, "encoder", None), "pyramid", None):
+    if _may_be_idle(name, net, str(given.get("backbone"))):
         from nets.unused import freeze_unused  # here: it imports torch
 
         freeze_unused(net, int(str(given.get("in_channels", 3))))
@@ -110,6 +120,12 @@ def _check_kind(name: str, option: str, value: object, default: object) -> None:
             raise NetError(f"{name}'s option {option} = {str(value)[:80]!r}: expected {expected}, such as {default!r}")
 
 
+def _may_be_idle(name: str, net: Net, backbone: str) -> bool:
+    """Whether the net may not read all that its encoder computes."""
+    has_pyramid = getattr(getattr(net, "encoder", None), "pyramid", None) is not None
+    return backbone.startswith("hrnet") or has_pyramid or name.startswith("smp:")
+
+
 def _nothing(value: object) -> bool:
     return value is None or value is False
 
@@ -130,6 +146,10 @@ def _encoder_default(builder: Callable[..., Net]) -> Any:
 
 
 def _builder(name: str) -> Callable[..., Net]:
+    if name.startswith("smp:"):
+        from nets import smp  # here: it imports torch
+
+        return smp.builder(name)
     if name not in NAMES:
         raise NetError(f"there is no net {name!r}{nearest(name, list_nets())}")
     builder: Callable[..., Net] = getattr(importlib.import_module(f"nets.{name}"), name)

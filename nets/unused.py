@@ -19,9 +19,10 @@ def freeze_unused(net: Net, in_channels: int) -> None:
     """
     shadow: nn.Module = copy.deepcopy(net).to("meta").train()
     side = 2 * net.stride
-    logits = shadow(torch.zeros(2, in_channels, side, side, device="meta"))
-    total = logits.out.sum() if logits.aux is None else logits.out.sum() + logits.aux.sum()
-    total.backward()
+    with torch.enable_grad():  # also where a caller needs no gradients
+        logits = shadow(torch.zeros(2, in_channels, side, side, device="meta"))
+        total = logits.out.sum() if logits.aux is None else logits.out.sum() + logits.aux.sum()
+        total.backward()
     for parameter, copied in zip(net.parameters(), shadow.parameters(), strict=True):
         if copied.grad is None:
             parameter.requires_grad_(False)
