@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ingest.forms.annotated import IMAGES
@@ -22,6 +22,7 @@ SPLITS = {
 _MASK_WORDS = re.compile(r"mask|label|annot|seg|gt|truth|target|class", re.I)
 _TAIL = re.compile(r"[_\-. ][A-Za-z][A-Za-z0-9]*$")
 _HEAD = re.compile(r"^[A-Za-z]+[_\-. ]?(?=\d)")
+_FIXED = re.compile(r"[A-Za-z][A-Za-z_\- ]*")  # a name without a number: that of a kind of files
 _LOOKED_AT = 3  # files of a family
 _FAMILIES = 200  # that are looked at
 _SAME = 0.9  # of the names of two folders, where these are images and their masks by the same names
@@ -69,6 +70,7 @@ def families(tree: Tree) -> list[Family]:
         ext = os.path.splitext(name)[1].lower()
         if ext in IMAGES or ext in ARRAYS:
             folders[os.path.dirname(name), ext in (".jpg", ".jpeg")].append(name)
+    a_folder_each = _of_a_folder_each(folders)
     # an ending that many files of one folder, or below one folder at the top, share counts in all: a city may have one
     tops: defaultdict[str, list[str]] = defaultdict(list)
     for (folder, _), names in folders.items():
@@ -76,6 +78,7 @@ def families(tree: Tree) -> list[Family]:
     groups = [*folders.values(), *tops.values()]
     tails = sorted({tail for names in groups for tail in _tails([_stem(one) for one in names])}, key=len)
     found = [one for (folder, _), names in folders.items() for one in _of_folder(folder, names, tails[::-1])]
+    found += a_folder_each
     found.sort(key=lambda family: -len(family.names))
     for family in found[:_FAMILIES]:
         for name in spread(family.names, _LOOKED_AT):
@@ -108,6 +111,41 @@ def _rejoined(found: Sequence[Family]) -> list[Family]:
 
 def _stem(name: str) -> str:
     return os.path.splitext(os.path.basename(name))[0]
+
+
+def _of_a_folder_each(folders: dict[tuple[str, bool], list[str]]) -> list[Family]:
+    """Families of samples that have a folder each (a/image.png, a/mask.png, b/image.png...), taken out of `folders`."""
+    found: dict[tuple[str, str], Family] = {}
+    for parent, stems in _fixed_stems(folders).items():
+        for (folder, _), names in folders.items():
+            if folder and os.path.dirname(folder) == parent:
+                wild = f"{parent}/*" if parent else "*"
+                for name in [one for one in names if _stem(one) in stems]:
+                    found.setdefault((wild, _stem(name)), Family(wild, "", _stem(name))).names.append(name)
+                    names.remove(name)
+    for place in [place for place, names in folders.items() if not names]:
+        del folders[place]
+    return list(found.values())
+
+
+def _fixed_stems(folders: Mapping[tuple[str, bool], Sequence[str]]) -> dict[str, set[str]]:
+    """Folder -> the file names that nearly all folders in it hold alike, where these tell kinds of files apart."""
+    inner: defaultdict[str, set[str]] = defaultdict(set)
+    holding: defaultdict[tuple[str, str], set[str]] = defaultdict(set)  # (parent, stem) -> folders
+    for (folder, _), names in folders.items():
+        if folder:
+            inner[os.path.dirname(folder)].add(folder)
+        for stem in {_stem(name) for name in names if folder}:
+            if _FIXED.fullmatch(stem):
+                holding[os.path.dirname(folder), stem].add(folder)
+    shared: defaultdict[str, set[str]] = defaultdict(set)
+    for (parent, stem), mine in holding.items():
+        if len(mine) >= _SAME * len(inner[parent]):
+            shared[parent].add(stem)
+    # more folders than names: else the names are of samples, and the folders their kinds (images/, masks/, overlays/)
+    sure = {parent: stems for parent, stems in shared.items() if 2 <= len(stems) < len(inner[parent])}
+    known = set().union(*sure.values())
+    return {parent: stems for parent, stems in shared.items() if parent in sure or (stems <= known and len(stems) > 1)}
 
 
 def _of_folder(folder: str, names: Sequence[str], tails: Sequence[str]) -> list[Family]:

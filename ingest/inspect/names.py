@@ -77,9 +77,12 @@ def _json(name: str, text: str) -> Names | None:
 
 
 def _table(name: str, text: str) -> Names | None:
-    """name, r, g, b."""
+    """name, r, g, b; or value, name."""
     rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text)) if row]
     named, colors = [], []
+    numbered = [row for row in rows if len(row) == 2 and row[0].isdecimal() and row[1]]
+    if numbered and len(numbered) >= len(rows) - 1:  # Roboflow's _classes.csv: `Pixel Value, Class`
+        return Names(name, [row[1] for row in numbered], None, [int(row[0]) for row in numbered])
     for row in rows:
         numbers = [cell for cell in row if re.fullmatch(r"\d{1,3}", cell) and int(cell) < 256]
         words = [cell for cell in row if not re.fullmatch(r"\d+", cell) and cell]

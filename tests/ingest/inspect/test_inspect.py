@@ -203,6 +203,37 @@ def test_values_that_begin_at_1(tmp_path: Path) -> None:
     assert any("no mask that was read holds 0" in doubt for doubt in made.doubts)
 
 
+@pytest.mark.parametrize("parent", ["d/", "d/{}/", ""])
+def test_a_folder_for_each_sample(tmp_path: Path, parent: str) -> None:
+    for number in range(8):
+        folder = tmp_path / parent.format("val" if number > 5 else "train") / f"{number:03d}"
+        save(picture(number), folder / "image.png")
+        save(mask(number), folder / "mask.png")
+    made, labels = concluded(tmp_path)
+    same(labels, mask, 8)
+    assert sorted(labels) == ["train", "val"]
+    assert all(Path(image).parent == Path(label).parent for image, label in made.examples)
+
+
+def test_few_samples_of_many_kinds_have_no_folder_each(tmp_path: Path) -> None:
+    for number, stem in enumerate(("cat", "cow", "dog", "hen")):
+        save(picture(number), tmp_path / f"images/{stem}.jpg")
+        for folder in ("masks", "more"):
+            save(mask(number), tmp_path / f"{folder}/{stem}.png")
+    _, labels = concluded(tmp_path)
+    same(labels, mask, 4)
+
+
+def test_values_and_names_in_a_table(tmp_path: Path) -> None:
+    for number in range(4):
+        save(picture(number), tmp_path / f"train/{number}.jpg")
+        save(mask(number), tmp_path / f"train/{number}_mask.png")
+    (tmp_path / "train/_classes.csv").write_text("Pixel Value, Class\n0, background\n1, crack\n2, hole\n")
+    made, labels = concluded(tmp_path)
+    same(labels, mask, 4)
+    assert made.meaning.classes == ["background", "crack", "hole"]
+
+
 def test_endings_of_tiles_are_no_kinds_of_files(tmp_path: Path) -> None:
     """Each tile goes with its own mask, not all tiles of a scene with the first one's."""
     true = {}
