@@ -62,9 +62,11 @@ def write_error(line: str) -> None:
         # torchrun shows the earliest last, and counts in whole seconds: the ranks that end after this one come later.
         moment = int(time.time()) - 1
         facts = {"message": line, "extraInfo": {"py_callstack": line, "timestamp": str(moment)}}
-        with contextlib.suppress(OSError):
-            Path(path).parent.mkdir(parents=True, exist_ok=True)  # see remove_empty_folders
-            Path(path).write_text(json.dumps({"message": facts}))
+        for _ in range(3):  # another rank may remove the folder, still empty, between the two calls
+            with contextlib.suppress(OSError):
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+                Path(path).write_text(json.dumps({"message": facts}))
+                return
 
 
 def remove_empty_folders() -> None:

@@ -203,6 +203,22 @@ def test_folders_that_another_rank_removes_meanwhile_are_no_error(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_that_another_rank_removes_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "torchelastic_a" / "run" / "attempt_0" / "0" / "error.json"
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(path))
+    mkdir, removed = Path.mkdir, []
+
+    def raced(self: Path, *words: Any, **named: Any) -> None:
+        mkdir(self, *words, **named)
+        if self == path.parent and not removed:
+            removed.append(self)
+            self.rmdir()
+
+    monkeypatch.setattr(Path, "mkdir", raced)
+    torchrun.write_error("error: a line")
+    assert removed and "error: a line" in path.read_text()
+
+
 @pytest.mark.slow
 def test_torchruns_folders_do_not_stay(
     start: Any, recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -338,6 +338,7 @@ def test_the_command_writes_a_recipe_and_says_on_stderr_what_differs(tmp_path: P
         ("{", "is not JSON"),
         ('{"a": 1} // x', "JSON has no comments"),
         ("[1]", "holds list"),
+        ("[" * 100_000, "too deep in each other"),
         ("{}", "name"),
     ],
 )
