@@ -41,6 +41,7 @@ class Area:
     image: Array  # uint8 [h, w, 3]
     labels: Array  # class ids uint8 [h, w]
     predictions: Array
+    inside: Array  # 1 within the area, uint8 [h, w]
 
     @property
     def order(self) -> tuple[int, str, int, int]:
@@ -104,16 +105,17 @@ def _largest(shown: _Shown, where: NDArray[np.bool_], each: int) -> list[Area]:
     areas = []
     for code in order[counts[order] > 0].tolist():
         mask = (where & (codes == code)).astype(np.uint8)
-        _, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
+        _, parts, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
         sizes = stats[1:, cv2.CC_STAT_AREA]
         for number in np.argsort(-sizes, kind="stable")[:each]:
             x, y, width, height = (int(value) for value in stats[1 + number, :4])
-            areas.append(_area(shown, divmod(code, 256), int(sizes[number]), (y, x, height, width)))
+            own = (parts == 1 + number).astype(np.uint8)
+            areas.append(_area(shown, divmod(code, 256), own, (y, x, height, width)))
     return areas
 
 
-def _area(shown: _Shown, pair: tuple[int, int], pixels: int, box: tuple[int, int, int, int]) -> Area:
-    """With its surroundings, so that one sees what it is about."""
+def _area(shown: _Shown, pair: tuple[int, int], own: Array, box: tuple[int, int, int, int]) -> Area:
+    """With its surroundings, so that one sees what it is about. own: 1 within it, uint8 [H, W]; box: what holds it."""
     edges = []
     for start, length, limit in zip(box[:2], box[2:], shown.label.shape, strict=True):
         wanted = min(limit, max(_LEAST, round(length * (1 + 2 * _MARGIN))))
@@ -126,5 +128,6 @@ def _area(shown: _Shown, pair: tuple[int, int], pixels: int, box: tuple[int, int
     size = max(1, round(width * scale)), max(1, round(height * scale))
     small = cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_AREA)
     # nearest: interpolating class ids invents classes
-    ids = [cv2.resize(each[part], size, interpolation=cv2.INTER_NEAREST) for each in (shown.label, shown.predicted)]
-    return Area(shown.key, *pair, pixels, (top, left, height, width), small, ids[0], ids[1])
+    maps = (shown.label, shown.predicted, own)
+    ids = [cv2.resize(each[part], size, interpolation=cv2.INTER_NEAREST) for each in maps]
+    return Area(shown.key, *pair, int(own.sum()), (top, left, height, width), small, *ids)

@@ -8,6 +8,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from ingest.shards import atomic, pictures
@@ -22,7 +25,11 @@ from train.report.page import page
 from train.report.run import RunRecord, read_images
 from train.report.text import percent
 
+Array = NDArray[np.uint8]
+
 _MOST_PAIRS = 16  # shown with an example
+_WIDE = 400  # of an image with an outline, about as wide as the page shows it, pixels
+_DARK, _LINE = (0, 0, 0), (255, 230, 0)  # of the outline
 
 
 @dataclass(frozen=True)
@@ -126,7 +133,7 @@ def _named(run: RunRecord, manifest: Manifest, pair: tuple[int, int]) -> str:
 def _figure(said: str, area: Area, manifest: Manifest) -> str:
     """said: HTML."""
     panels = [
-        ("image", area.image, "JPEG"),
+        ("image, the area outlined", _outlined(area), "JPEG"),
         ("label", pictures.colorize(area.labels, manifest.palette), "PNG"),
         ("prediction", pictures.colorize(area.predictions, manifest.palette), "PNG"),
         ("error (dark: right)", pictures.errors(area.labels, area.predictions), "PNG"),
@@ -140,6 +147,18 @@ def _figure(said: str, area: Area, manifest: Manifest) -> str:
     where = f'<span class="lowest">{escape(area.key)}, {height}x{width} at row {y}, column {x}</span>'
     caption = f"<figcaption><span>{said}</span>{where}</figcaption>"
     return f'<figure class="sample">{caption}<div class="panels">{cells}</div></figure>'
+
+
+def _outlined(area: Area) -> Array:
+    """The image with a line around the area, enlarged so that the line hides little."""
+    times = max(1, round(_WIDE / area.image.shape[1]))
+    height, width = area.image.shape[0] * times, area.image.shape[1] * times
+    image = cv2.resize(area.image, (width, height), interpolation=cv2.INTER_LINEAR)
+    inside = cv2.resize(area.inside, (width, height), interpolation=cv2.INTER_NEAREST)
+    around, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    for color, thick in ((_DARK, 3), (_LINE, 1)):  # dark beside bright: seen on any photo
+        cv2.drawContours(image, around, -1, color, thick)
+    return image
 
 
 def _calibration(found: dict[str, Any]) -> str:

@@ -27,14 +27,15 @@ def swatch(run: RunRecord, name: str) -> str:
 
 
 def class_table(run: RunRecord) -> str:
-    """IoU, recall, precision, share of the pixels and the IoU's way, per class. Sorted by a click on a heading."""
+    """IoU, what else was scored, share of the pixels and the IoU's way, per class. Sorted by a click on a heading."""
     iou = run.validation.get("iou") or _last_ious(run)
     if not iou:
         return "<p>The run has no validation scores.</p>"
     matrix = _matrix(run)
     there = matrix.sum(axis=1) if matrix is not None else None
     guessed = matrix.sum(axis=0) if matrix is not None else None
-    headings = ["class", "IoU"]
+    others = _others(run)
+    headings = ["class", "IoU", *others]
     if matrix is not None:
         headings += ["recall", "precision", "share of pixels"]
     trends = {name: _trend(run, name) for name in iou}
@@ -42,6 +43,7 @@ def class_table(run: RunRecord) -> str:
     rows = []
     for c, (name, value) in enumerate(iou.items()):
         cells = [f'<th scope="row" data-v="{c}">{swatch(run, name)}{escape(name)}</th>', _share(value, bar=True)]
+        cells += [_share(values.get(name)) for values, _ in others.values()]
         if matrix is not None and there is not None and guessed is not None:
             hits = int(matrix[c, c])
             cells += [
@@ -60,11 +62,20 @@ def class_table(run: RunRecord) -> str:
     )
 
 
+def _others(run: RunRecord) -> dict[str, tuple[dict[str, float | None], float | None]]:
+    """Scores of classes that `train.evaluate` adds: by name, each class's and their mean."""
+    found, boundary = run.validation, run.validation.get("boundary") or {}
+    scores = {"Dice": (found.get("dice"), found.get("mean_dice"))}
+    scores["boundary IoU"] = boundary.get("iou"), boundary.get("mean_iou")
+    scores["boundary F"] = boundary.get("f"), boundary.get("mean_f")
+    return {name: (values, over) for name, (values, over) in scores.items() if values}
+
+
 def _means(run: RunRecord, counted: bool, with_trends: bool) -> str:
     """The last row: mIoU, over the classes in labels or predictions, and mean recall, over those in the labels."""
     if not run.validation:
         return ""
-    cells = [_share(run.validation["miou"])]
+    cells = [_share(run.validation["miou"]), *(_share(over) for _, over in _others(run).values())]
     cells += [_share(run.validation["mean_class_accuracy"]), "<td></td>", "<td></td>"] if counted else []
     cells += ["<td></td>"] if with_trends else []
     return f'<tfoot><tr><th scope="row">mean</th>{"".join(cells)}</tr></tfoot>'

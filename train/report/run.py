@@ -151,6 +151,9 @@ def _take_validation(run: RunRecord, text: str) -> None:
     found["iou"] = {str(name): _finite(value) for name, value in iou.items()}
     for name in ("miou", "pixel_accuracy", "mean_class_accuracy", "loss"):
         found[name] = _finite(found.get(name))
+    found["dice"] = {str(name): _finite(value) for name, value in (found.get("dice") or {}).items()}
+    found["mean_dice"] = _finite(found.get("mean_dice"))
+    found.pop("boundary", None)  # a run's own validations score no outlines
     fits = matrix is None or all(len(row) == len(iou) for row in [matrix, *matrix])
     if matrix is not None and not (fits and all(0 <= count < 2**53 for row in matrix for count in row)):
         run.notes.append("validation.json's confusion matrix does not fit its classes and is left out.")

@@ -64,7 +64,15 @@ def test_two_ranks_and_other_batches_give_the_same_digits(trained: Path, tmp_pat
     assert np.sum(found[0]["confusion"]) == labeled == sum(found[0]["calibration"]["pixels"])
     low, high = found[0]["interval_95"]["miou"]
     assert low <= found[0]["miou"] <= high and 0 < found[0]["boundary"]["mean_iou"] < 1
-    for part in ("Confused pairs", "Suspected label errors", "Reliability diagram", "Worst images"):
+    for part in (
+        "Confused pairs",
+        "Suspected label errors",
+        "Reliability diagram",
+        "Worst images",
+        ">Dice<",
+        ">boundary F<",
+        "the area outlined",
+    ):
         assert part in found[0]["page"]
 
 

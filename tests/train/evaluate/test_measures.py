@@ -150,6 +150,10 @@ def test_suspects_are_the_largest_areas_where_the_net_is_sure() -> None:
     assert [(area.predicted, area.pixels) for area in keeper.suspects(ALONE)] == [(1, 200), (1, 100)]
     pairs = keeper.pairs(ALONE)
     assert {pair: area.pixels for pair, area in pairs.items()} == {(0, 1): 200, (0, 2): 875}
+    inside = np.zeros((60, 80), bool)
+    y, x, height, width = pairs[0, 1].box
+    inside[y : y + height, x : x + width] = pairs[0, 1].inside
+    assert inside[10:20, 10:30].all() and inside.sum() == 200, "of two areas of a pair, the one that is meant"
     y, x, height, width = pairs[0, 2].box
     assert y <= 30 and x <= 40 and y + height >= 55 and x + width >= 75
 

@@ -317,7 +317,7 @@ def test_what_is_damaged_is_left_out_and_noted(finished: Path, tmp_path: Path) -
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
     (folder / "config.yaml").write_text("a: [")
-    (folder / "validation.json").write_text('{"iou": {"a": 1}, "confusion": [[1, 2], [3]]}')
+    (folder / "validation.json").write_text('{"iou": {"a": 1}, "dice": {"a": "x"}, "confusion": [[1, 2], [3]]}')
     next((folder / "extremes").glob("best-1*")).write_bytes(b"junk")
     (folder / "log.jsonl").write_bytes(b"\xff\xfe junk\n[1]\nnull\n" + log_line("train", 5, loss=float("nan")).encode())
     page = report.write(folder).read_text()
