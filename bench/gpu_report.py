@@ -108,6 +108,41 @@ def _gradients(result: Result) -> list[str]:
     return ["Error of the gradient, relative to float64.", "", *_table(["", *result], rows)]
 
 
+def _resident(result: Result) -> list[str]:
+    head = [
+        "augmentations",
+        "mean difference",
+        "98% within",
+        "most",
+        "labels that differ",
+        "crops, images/s",
+        "decoding s",
+    ]
+    rows = [
+        [
+            name,
+            f"{one['mean']:.2f}",
+            f"{one['p98']:.0f}",
+            one["most"],
+            f"{one['labels_that_differ']:.3%}",
+            f"{one['images_per_second']:,.0f}",
+            f"{one['first_batch_s']:.1f}",
+        ]
+        for name, one in result.items()
+    ]
+    return ["Gray levels, against the CPU device.", "", *_table(head, rows)]
+
+
+def _levers(result: Result) -> list[str]:
+    rows = [
+        [name, one["error"], "", ""]
+        if "error" in one
+        else [name, f"{one['images_per_second']:,.1f}", f"{one['wait_share']:.1%}", f"{one.get('gpu_mb', 0):.0f}"]
+        for name, one in result.items()
+    ]
+    return _table(["net: key", "images/s", "wait", "GPU MB"], rows)
+
+
 def _loader(result: Result) -> list[str]:
     lines = []
     for title, one in result.items():
@@ -180,8 +215,10 @@ _TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
     "reuse": ("Batches used late", _reuse),
     "capture": ("CUDA graphs", _capture),
     "gradients": ("Upsampling's gradient", _gradients),
+    "resident": ("Images kept on the GPU (data.cache=gpu)", _resident),
     "loader": ("Loader (bench.loader)", _loader),
     "training": ("Training (bench.train)", _training),
+    "levers": ("Keys that are off by default", _levers),
     "tests": ("Tests that need a GPU", _tests),
     "nets": ("Nets (bench.nets)", _nets),
 }

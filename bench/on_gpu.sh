@@ -50,8 +50,10 @@ stage decoders 40
 stage reuse 30
 stage capture 40
 stage gradients 30
+stage resident 40
 stage loader 110
-stage training 160
+stage training 120
+stage levers 120
 stage tests 100
 stage nets 120
 "$python" -m bench.gpu_report "$folder" --out "$folder/report.md" >/dev/null && echo "tables: $folder/report.md"

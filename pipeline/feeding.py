@@ -36,6 +36,8 @@ class Feeding:
     """More damaged samples than this share of the split are an error, also where each is skipped."""
     hw_decoder_load: float = 0.65
     """Of a GPU's JPEGs, the share for its hardware decoder."""
+    resident: bool = False
+    """Training images are decoded once and stay on the device, see `pipeline/gpu/resident.py`."""
     copy_to: torch.device | None = None
     """The GPU that batches made on the CPU are copied to, see `pipeline/gpu/handover.py`."""
 
@@ -76,15 +78,18 @@ def of_recipe(data: DataConfig, net: torch.device, rank: int = 0, ranks: int = 1
         on_bad_sample=data.on_bad_sample,
         max_bad_share=data.max_bad_share,
         hw_decoder_load=data.hw_decoder_load,
+        resident=data.cache == "gpu",
     )
 
 
 def for_split(feeding: Feeding, choice: Literal["auto", "cpu", "gpu"], shards: ShardSet) -> Feeding:
     """The feeding of a split: its device as `data.device` chooses it (`data_device`), and batches brought to the net's.
 
-    feeding: with the net's device.
+    feeding: with the net's device. UserError where the recipe asks for a GPU, and there is none.
     """
     net = feeding.device
+    if feeding.resident and net.type != "cuda":
+        raise UserError("data.cache = gpu, but the net is on the CPU: use data.cache=none")
     device = data_device(choice, net, shards)
     # Batches made on the CPU reach the GPU while it works on the one before.
     return replace(feeding, device=device, copy_to=net if (device.type, net.type) == ("cpu", "cuda") else None)

@@ -90,7 +90,11 @@ class TrainLoader:
     def __iter__(self) -> Generator[Batch]:
         """Close it (`contextlib.closing`) when done: that ends the threads that work ahead."""
         feeding = self.feeding
-        if feeding.gpu is not None:
+        if feeding.resident:
+            from pipeline.gpu import resident
+
+            batches = resident.crops(self.shards, self._requests(), self.stream, feeding)
+        elif feeding.gpu is not None:
             from pipeline.gpu import batches as gpu
 
             batches = gpu.crops(self.shards, self._requests(), self.stream, feeding)

@@ -40,6 +40,22 @@ def autotuned(wanted: bool, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
+def prioritized(wanted: bool, device: torch.device) -> Iterator[None]:
+    """Within the block the net's kernels are queued on a stream that goes before others: before the loader's decoding
+    and warping, which have a batch's time, where the net has none to lose."""
+    if not wanted or device.type != "cuda":
+        yield
+        return
+    stream, outer = torch.cuda.Stream(device, priority=-1), torch.cuda.current_stream(device)
+    stream.wait_stream(outer)
+    try:
+        with torch.cuda.stream(stream):
+            yield
+    finally:
+        outer.wait_stream(stream)
+
+
+@contextmanager
 def deterministic(wanted: bool, device: torch.device) -> Iterator[None]:
     """Within the block only kernels run that give the same bits each time; cuDNN's autotuner is off.
 

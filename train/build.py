@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import torch
 from timm.layers import convert_sync_batchnorm
 from torch.nn.parallel import DistributedDataParallel
@@ -17,7 +18,7 @@ from ingest.shards import joined
 from pipeline.config import stream_of
 from pipeline.feeding import for_split, of_recipe
 from pipeline.loader import EvalLoader, TrainLoader
-from train import backends, length, model
+from train import backends, graphs, length, model
 from train.checkpoints import checkpoint, resume, start
 from train.checkpoints.monitor import Monitor
 from train.checkpoints.state import DatasetFacts, State, dataset_facts
@@ -76,15 +77,36 @@ def run(recipe: Recipe, ranks: Ranks, folder: Path, state: State | None = None) 
     if ranks.count > 1:
         ranks.at("the start of training")
         run.ddp = _parallel(net, ranks.device)
-    forward = run.ddp or net
-    run.forward = torch.compile(forward) if recipe.train.compile else forward
+    run.forward, run.loss_forward = _called(run)
     return run
+
+
+def _called(run: Run) -> tuple[Any, Any]:
+    """What a step calls in place of the net and the loss: compiled or captured, as the recipe says."""
+    train, ranks, forward = run.recipe.train, run.ranks, run.ddp or run.net
+    on_gpu = ranks.device.type == "cuda"
+    idle = [key for key in ("cuda_graphs", "priority_stream") if getattr(train, key) and not on_gpu]
+    if idle and ranks.is_main:
+        click.echo(f"note: {' and '.join(f'train.{key}' for key in idle)} only do something on a GPU", err=True)
+    graphed = train.cuda_graphs and on_gpu
+    if graphed:
+        graphs.check(ranks.count, run.accumulate)
+    loss = torch.compile(run.loss) if train.compile == "loss" else run.loss
+    if train.compile:
+        return torch.compile(forward, mode="reduce-overhead" if graphed else None), loss
+    if graphed:
+        shape = (run.loader.batch_size, run.facts["channels"], *run.recipe.augment.crop)
+        images = torch.zeros(shape, dtype=torch.uint8, device=ranks.device)
+        memory = torch.channels_last if run.facts["channels"] > 1 else torch.contiguous_format
+        dtype = model.amp_dtype(train.amp, ranks.device)
+        return graphs.captured(run.net, images.to(memory_format=memory), dtype), loss
+    return forward, loss
 
 
 def _data(recipe: Recipe, ranks: Ranks, state: State | None) -> _Data:
     """Loaders of the recipe's splits. With a state each rank takes its share of the state's global batch."""
     data = recipe.data
-    shards = joined.open_split(data.folders, data.train, data.cache)
+    shards = joined.open_split(data.folders, data.train, data.staging_cache)
     facts = dataset_facts(shards.manifest)
     batch_size = data.batch_size
     if state is not None:

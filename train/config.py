@@ -81,8 +81,15 @@ class TrainConfig:
     """Autocast; auto: bf16 on GPUs that have it, else fp16; off on a CPU."""
     channels_last: bool = True
     """NHWC memory: what tensor cores and oneDNN want, and what the loader hands over."""
-    compile: bool = False
-    """torch.compile the net."""
+    compile: Literal[False, True, "loss"] = False
+    """true: torch.compile the net; loss: and the loss, whose passes over the scores become fewer. The first step then
+    takes minutes, which pays in long runs on GPUs only."""
+    cuda_graphs: bool = False
+    """Replay the net's passes as CUDA graphs: for nets of many small kernels (ENet), which the host launches slower
+    than the GPU runs them; with compile, the compiler makes them. One rank, no accumulation. Off: not yet measured on
+    a GPU."""
+    priority_stream: bool = False
+    """Queue the net's kernels on a GPU stream that goes before the loader's. Off: not yet measured on a GPU."""
     sync_bn: bool = False
     """Batch-norm statistics over all ranks."""
     tf32: bool = True
@@ -222,6 +229,8 @@ def _check(recipe: Recipe) -> None:
             raise UserError(f"net.options.{key} = {brief(recipe.net.options[key])}: that key is {_NET_KEYS[key]}")
     if recipe.net.aux and not recipe.loss.aux_weight:
         raise UserError("loss.aux_weight = 0, but net.aux = true: that head would learn nothing; set net.aux=false")
+    if data.cache == "gpu" and train.device == "cpu":
+        raise UserError("data.cache = gpu needs train.device = gpu (or auto): the images would lie on the GPU")
     if data.device == "gpu" and train.device == "cpu":
         raise UserError("data.device = gpu needs train.device = gpu (or auto): the batches would land on the GPU")
     if train.amp == "fp16" and train.device == "cpu":

@@ -41,6 +41,7 @@ def train(run: Run) -> Summary:
         with (
             loop.stop.watching(),
             backends.autotuned(run.recipe.train.cudnn_benchmark, device),
+            backends.prioritized(run.recipe.train.priority_stream, device),
             backends.deterministic(run.recipe.train.deterministic, device),
             contextlib.closing(iter(run.loader)) as batches,
         ):

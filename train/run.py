@@ -51,6 +51,8 @@ class Run:
     """What a new run's weights start from, in words; empty: from random ones."""
     counts: ConfusionMatrix | None
     """Of the training crops, where train.train_miou asks for it."""
+    loss_forward: Any = None
+    """What is called on scores and labels: the loss, perhaps compiled."""
     ddp: DistributedDataParallel | None = None
     """The net, where its gradients are to meet those of other ranks."""
     forward: Any = None
@@ -93,7 +95,7 @@ class Run:
                 self.ddp.require_backward_grad_sync = part == self.accumulate - 1
             with model.autocast(recipe.train.amp, ranks.device):
                 logits = self.forward(images)
-            loss, parts = self.loss(logits, labels)
+            loss, parts = self.loss_forward(logits, labels)
             self.scaler.scale(loss / self.accumulate).backward()
             if self.counts is not None:
                 self.counts.update(logits.out, labels)

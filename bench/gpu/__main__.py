@@ -26,8 +26,10 @@ STAGES = {
     "reuse": ("memory", "reuse"),
     "capture": ("memory", "capture"),
     "gradients": ("gradients", "gradients"),
+    "resident": ("levers", "resident"),
     "loader": ("others", "loader"),
     "training": ("others", "training"),
+    "levers": ("levers", "levers"),
     "tests": ("others", "tests"),
     "nets": ("others", "nets"),
 }

@@ -43,6 +43,7 @@ def measure(row: str, recipe: Recipe, steps: int, ranks: Ranks) -> Numbers:
     clock = Clock(ranks.device)
     with contextlib.ExitStack() as stack:
         step: Step
+        stack.enter_context(backends.prioritized(recipe.train.priority_stream, ranks.device))
         # pytorch-segmentation has cuDNN's autotuner on
         stack.enter_context(backends.autotuned(row == "naive" or recipe.train.cudnn_benchmark, ranks.device))
         if row == "naive":
@@ -83,7 +84,7 @@ def _own_steps(run: Run, batches: Iterator[Batch], clock: Clock) -> Step:
     window = Window(run.ranks, run.loader.batch_size, run.accumulate)
     run.net.train()
     run.forward = clock.entering("forward", run.forward)
-    run.loss.forward = clock.leaving(run.loss.forward, "backward")  # type: ignore[method-assign]
+    run.loss_forward = clock.leaving(run.loss_forward, "backward")
     run.scaler.unscale_ = clock.entering("optimizer", run.scaler.unscale_)  # type: ignore[method-assign]
     run.optimizer.zero_grad = clock.leaving(run.optimizer.zero_grad, "rest")  # type: ignore[method-assign]
     waited = clock.waiting(batches)

@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner
 
 from bench import gpu_report
-from bench.gpu import gradients, others, pixels
+from bench.gpu import gradients, levers, others, pixels
 from bench.gpu.__main__ import STAGES, main
 from bench.gpu.stage import Place
 from ingest.errors import UserError
@@ -39,6 +39,8 @@ def test_stages_that_a_cpu_can_run(shards: Path, tmp_path: Path) -> None:
     decoders = pixels.decoders(place)
     assert [row["fancy"] for row in decoders["rows"]] == [True, False]
     assert all(row["most"] == 0 for row in decoders["rows"] if row["fancy"])  # libjpeg both
+    kept = levers.resident(place)
+    assert all(one["p98"] <= 4 and one["mean"] < 1 and one["labels_that_differ"] < 0.01 for one in kept.values())
     errors = gradients.gradients(place)
     for one in errors.values():
         assert one["interpolate, float32"] < 1e-5 < one["interpolate, bfloat16"] < 0.05
@@ -102,6 +104,13 @@ def fake_results(folder: Path) -> None:
         "capture": {"global": {"error": "not | permitted"}, "relaxed": {"replays": 20, "most_from_eager": 0.0}},
         "loader": {"VOC": {"rows": {"ours": facts}, "bound": "Bounded by decode."}, "other": {"error": "no time"}},
         "training": {"ENet": {"ours": steps}},
+        "resident": {
+            "default": {
+                **{"mean": 0.2, "p98": 2.0, "most": 7, "labels_that_differ": 0.0002},
+                **{"images_per_second": 9000.0, "first_batch_s": 1.5},
+            }
+        },
+        "levers": {"ENet: as it is": steps, "ENet: train.compile": {"error": "took more than the 9 s"}},
         "tests": {"passed": 3, "failed": ["a::b"], "skipped": 1},
     }
     for stage, result in results.items():
@@ -126,6 +135,9 @@ def test_the_report_has_a_table_a_stage_and_names_those_without(tmp_path: Path) 
         "| ours | 1,234 | 0.50 | 1.00 | 99 |",
         "other: no time",
         "| ours | 200.0 | 0.99 | - | 1.0% | 2.0 | 0 |",
+        "| default | 0.20 | 2 | 7 | 0.020% | 9,000 | 1.5 |",
+        "| ENet: as it is | 200.0 | 1.0% | 0 |",
+        "| ENet: train.compile | took more than the 9 s |  |  |",
         "3 passed, 1 failed, 1 skipped.",
         "| nets | ran past its 60 s |",
         "| scenes | did not run |",

@@ -37,7 +37,9 @@ def score(order: Order) -> None:
         state = checkpoint.load_net(order.path, ranks.device)
         recipe = config.parse(state["config"])
         validated_on = recipe.data.val_path if order.split == recipe.data.val else ""
-        shards = ShardSet(order.data or validated_on or recipe.data.folders[0].path, order.split, recipe.data.cache)
+        shards = ShardSet(
+            order.data or validated_on or recipe.data.folders[0].path, order.split, recipe.data.staging_cache
+        )
         model.check_classes(state["dataset"], shards.manifest)
         backends.set_tf32(recipe.train.tf32, ranks.device)
         net = model.from_checkpoint(state).to(ranks.device).to(memory_format=torch.channels_last)

@@ -29,7 +29,7 @@ from train.predict.windows import Inference
 
 def validation_shards(data: DataConfig, trained_on: Manifest) -> ShardSet:
     """The split that the recipe validates on. UserError when it is in another folder whose classes are others."""
-    shards = ShardSet(data.val_path or data.folders[0].path, data.val, data.cache)
+    shards = ShardSet(data.val_path or data.folders[0].path, data.val, data.staging_cache)
     for what in ("classes", "channels"):
         theirs, ours = getattr(shards.manifest, what), getattr(trained_on, what)
         if theirs != ours:
