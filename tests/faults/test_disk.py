@@ -191,3 +191,23 @@ def test_the_gallery(disk: Callable[[str], Path], tally: Start, monkeypatch: pyt
         left = [path.name for path in folder.iterdir() if path.name != "filler"]
         told = answer.status_code == 507 and words in answer.text and str(folder) in answer.text
         count.refused(told and not left, f"{kind}: {answer.status_code} {answer.text} {left}")
+
+
+def test_what_is_printed(toy: Path, tally: Start, many: Callable[[int, int], int]) -> None:
+    """Redirected to a file on a full disk, or to a program that ends before it has read all."""
+    if not many(0, 1):
+        pytest.skip("in the long part: make faults")
+    count = tally(
+        "Disk and permissions", "output redirected to a full disk: one line; to a program that has ended: quiet"
+    )
+    for line in (["ingest", "stats", str(toy), "--json"], ["train", "keys"], ["train", "recipes"]):
+        command = [sys.executable, "-m", *line]
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, timeout=200)
+        told = done.returncode == 2 and done.stderr.startswith("error: No space left") and done.stderr.count("\n") == 1
+        count.refused(told, f"{line}: {done.returncode} {done.stderr[-500:]}")
+        reading, writing = os.pipe()
+        os.close(reading)
+        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=ROOT, timeout=200)
+        os.close(writing)
+        count.check(done.stderr == "", f"{line} into a closed pipe: {done.returncode} {done.stderr[-500:]}")

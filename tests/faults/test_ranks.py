@@ -193,12 +193,12 @@ def under_torchrun(ranks: int, *words: object) -> str:
 def test_uneven_data(recipe: Any, trained: Path, tmp_path: Path, tally: Begin) -> None:  # noqa: F811
     """Splits that the number of ranks does not divide, and one of fewer images than ranks."""
     training = tally("Ranks", "training on samples that the ranks do not divide: it ends on the last step")
-    scoring = tally("Ranks", "validation of 1, 3 and 5 images on 2 and 3 ranks: the digits of one rank")
+    scoring = tally("Ranks", "validation of 1 and 3 images on 2 and 3 ranks: the digits of one rank")
     sizes = [(40, 56), (48, 48), (37, 61)]
     splits = {
-        name: [smooth_scene(*sizes[i % 3], seed=i) for i in range(n)] for name, n in (("a", 1), ("b", 3), ("c", 5))
+        name: [smooth_scene(*sizes[i % 3], seed=i) for i in range(n)] for name, n in (("train", 7), ("a", 1), ("b", 3))
     }
-    shards = write_shards(tmp_path / "uneven", {"train": splits["c"], **splits}, per_shard=2)
+    shards = write_shards(tmp_path / "uneven", splits, per_shard=2)
     recipe["data"] |= {"path": str(shards), "val": "a"}
     recipe["train"] |= {"steps": 7, "val_every_steps": 3}
     for ranks in (2, 3):
@@ -206,7 +206,7 @@ def test_uneven_data(recipe: Any, trained: Path, tmp_path: Path, tally: Begin) -
         (tmp_path / "r.yaml").write_text(json.dumps(recipe))
         training.check("step 7/7" in under_torchrun(ranks, "train", "--cfg", tmp_path / "r.yaml"), f"{ranks} ranks")
     words = ["train.evaluate", "--checkpoint", trained, "--data", shards, "--device", "cpu"]
-    for split in splits:
+    for split in ("a", "b"):
         found = []
         for ranks in (1, 2, 3):
             under_torchrun(ranks, *words, "--split", split, "--json", tmp_path / "scores.json")
