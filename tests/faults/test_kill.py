@@ -209,7 +209,7 @@ def test_prediction_goes_on(trained: Path, tmp_path: Path, tally: Start, many: M
     if not many(0, 1):
         pytest.skip("in the long part: make faults")
     count = tally("Kill", "train.predict of a large image: goes on after its last row of windows, the same labels")
-    write_pair(tmp_path / "images", "x", "a", 1, (480, 640))
+    write_pair(tmp_path / "images", "x", "a", 1, (300, 400))
     image, draw = tmp_path / "images" / "img" / "x" / "a.jpg", random.Random(15)
 
     def start(out: Path) -> subprocess.Popen[bytes]:
@@ -224,7 +224,7 @@ def test_prediction_goes_on(trained: Path, tmp_path: Path, tally: Start, many: M
         done, process = out / "unfinished" / "a" / "done.json", start(out)
         while not done.exists() and process.poll() is None:
             time.sleep(0.002)
-        time.sleep(draw.uniform(0, 0.5))
+        time.sleep(draw.uniform(0, 0.3))
         half = done.exists()
         process.kill()
         process.wait()
