@@ -39,7 +39,7 @@ def split(data: bytes, name: str, attribute: str | None) -> list[Record]:
             where = f"annotation {one.get('id')}"
             if one["image_id"] not in images:
                 raise UserError(
-                    f"{name}: {where} is of image {one['image_id']}, which `images` lacks: mend or remove it"
+                    f"{name}: {where} is of image {one['image_id']!r}, which `images` lacks: mend or remove it"
                 )
             if one["category_id"] not in categories:
                 raise UserError(

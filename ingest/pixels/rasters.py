@@ -124,9 +124,9 @@ def mask_strips(label: Source, mapping: LabelMap) -> Iterator[Values]:
 
 
 def cut(path: Path, window: Window) -> NDArray[np.uint8]:
-    """One tile of a prepared scene or label, uint8 [h, w, ...]."""
+    """One tile of a prepared scene or label, uint8 [h, w, ...], to be written to."""
     y, x, height, width = window
-    return np.ascontiguousarray(np.load(path, mmap_mode="r")[y : y + height, x : x + width])
+    return np.array(np.load(path, mmap_mode="r")[y : y + height, x : x + width])  # of full width it is the file itself
 
 
 def ignore_holes(ids: NDArray[np.uint8], scene: Path, window: Window) -> NDArray[np.uint8]:

@@ -200,6 +200,12 @@ def test_no_data_becomes_ignored_and_mean_color_and_tiles_know_their_place(tmp_p
     geo = {sample.key: sample.geo for sample in manifest.load_shard(out, "train-000000").samples}
     assert geo["s_y0_x20"] == {"crs": "EPSG:32632", "transform": [0.5, 0, 500010.0, 0, -0.5, 5500000.0]}
     assert quick("verify", out, "--deep").returncode == 0
+    for number, tile in enumerate(([], ["--tile", "25x60"])):  # as wide as the scene
+        whole = tmp_path / f"whole{number}"
+        result = quick("folder", tmp_path / "raw", "--spec", spec, "--out", whole, *tile)
+        assert result.returncode == 0, result.stderr
+        label = stored(whole)["s_y0_x0"][1]
+        assert (label[:, :20] == 255).all() and (label[:, 20:] == mask[: len(label), 20:]).all()
 
 
 def test_a_label_on_another_grid_is_refused(tmp_path: Path, quick):
