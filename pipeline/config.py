@@ -51,8 +51,8 @@ class DataConfig:
     such a decoder take no notice."""
     cache: Literal["none", "gpu"] = "none"
     """gpu: the training split is decoded once into the GPU's memory (each rank's own), and crops are taken there: no
-    image is read, decoded or sent again. For splits that fit decoded: VOC with SBD needs about 6 GB, Cityscapes 19,
-    with antialias up to a third more. Off by default: it is not yet measured on a GPU, and most sets do not fit."""
+    image is read, decoded or sent again. For splits that fit decoded: VOC with SBD needs about 8 GB, Cityscapes 25, and
+    a quarter more with antialias. Off by default: it is not yet measured on a GPU, and most sets do not fit."""
     threads: int = 0
     """Decoding and warping threads per rank; 0: this rank's share of the cores."""
     prefetch: int = 2
