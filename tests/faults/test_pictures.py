@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ingest.shards.reader import ShardSet
 from pipeline.feeding import Feeding
@@ -56,7 +56,7 @@ SOUND: dict[str, tuple[str, bytes]] = {
     "BMP": ("bmp", encoded(Image.fromarray(RGB), "BMP")),
     "TIFF": ("tif", encoded(Image.fromarray(RGB), "TIFF")),
     "WebP": ("webp", encoded(Image.fromarray(RGB), "WEBP", lossless=True)),
-    **{f"EXIF {number}": ("png", turned(number)) for number in range(1, 5)},
+    **{f"EXIF {number}": ("png", turned(number)) for number in range(1, 9)},
 }
 
 
@@ -117,6 +117,18 @@ def test_pixels_are_those_that_pillow_reads(
             pixels = np.asarray(image.convert("RGB"))
         (key,) = [key for key in made if f"{number:02d}" in key]
         count.check(np.array_equal(made[key], pixels), name)
+
+
+def test_labels_drawn_on_the_upright_picture(tally: Callable[[str, str], Tally], quick: Any, tmp_path: Path) -> None:
+    """A label of the size that EXIF 5 to 8 give the picture: it is turned, as the annotator saw it."""
+    count = tally("Odd images", "EXIF 5 to 8 with labels of the upright size: the upright pixels")
+    files = {f"{number}.png": turned(number) for number in range(5, 9)}
+    done = ingested(quick, tmp_path / "a", files, (WIDTH, HEIGHT))
+    assert done.returncode == 0, done.stderr
+    for batch in EvalLoader(ShardSet(tmp_path / "a" / "out", "train"), feeding=Feeding()):
+        (name,) = [name for name in files if name[0] in batch.keys[0]]
+        upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(files[name]))))
+        count.check(np.array_equal(batch.images[0].permute(1, 2, 0).numpy(), upright), name)
 
 
 @pytest.mark.parametrize("hw", [(1, 1), (1, 40), (40, 1), (2, 3)])
