@@ -39,7 +39,9 @@ def label(order: Order) -> int:
         auto = order.how.mode in (None, "auto")
         mine = items[ranks.rank :: ranks.count]
         done = run(mine, labeler, reader, output, auto, quiet=not ranks.is_main)
-        return _tell(ranks.gather(done), ranks, output)
+        code = _tell(ranks.gather(done), ranks, output)
+        ranks.gather(None)  # the main rank has written: torchrun ends it as soon as another one exits with 1
+        return code
 
 
 def _tell(parts: list[Done], ranks: Ranks, output: Output) -> int:
@@ -53,6 +55,7 @@ def _tell(parts: list[Done], ranks: Ranks, output: Output) -> int:
     written = [
         name for name in ("masks", "overlays", "videos", "probabilities", "polygons") if (output.folder / name).is_dir()
     ]
+    written += ["polygons.json"] if output.polygons == "coco" else []
     where = f": {output.folder}/{{{', '.join(written)}}}" if written else ""
     click.echo(f"{count(sum(part.written for part in parts), 'file')} labeled{where}")
     if largest := [value for part in parts for value in part.largest]:

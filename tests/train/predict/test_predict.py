@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ from tests.conftest import ROOT
 from tests.shard_folder import COLORS, smooth_scene
 from train import model
 from train.checkpoints import checkpoint
-from train.predict import outlines, outputs, scene
+from train.distributed import Ranks
+from train.predict import labeling, outlines, outputs, scene
 from train.predict.command import command
 from train.predict.raw import Reader
 from train.predict.trained import load
@@ -384,6 +385,26 @@ def test_arrays_are_numpys(tmp_path: Path) -> None:
     outputs._save_array(tmp_path / "a.npy", array)
     np.save(tmp_path / "b.npy", array)
     assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+
+
+def test_ranks_leave_together(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The main rank has written everything before any rank can end with 1, upon which torchrun ends the others."""
+    photo(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "b.png").write_bytes(b"junk")
+    there: list[bool] = []
+
+    class Watched(Ranks):
+        def gather(self, value: Any) -> list[Any]:
+            there.append((tmp_path / "out" / "polygons.json").exists())
+            return [value]
+
+    @contextlib.contextmanager
+    def alone(device: str) -> Iterator[Ranks]:
+        yield Watched(0, 1, 0, 1, torch.device(device))
+
+    monkeypatch.setattr(labeling, "joined", alone)
+    result = run(trained, "--images", tmp_path / "in", "--out", tmp_path / "out", "--polygons", "coco")
+    assert result.return_value == 1 and there == [False, True] and "polygons.json}" in result.output
 
 
 def test_ranks_share_the_files(trained: Path, tmp_path: Path) -> None:
