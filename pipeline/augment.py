@@ -60,7 +60,7 @@ class Augment:
     erase_area: tuple[float, float] = (0.02, 0.2)
     """Range of the erased rectangle's share of the crop; its aspect is between 0.3 and 3.3."""
     cat_max_ratio: float = 1.0
-    """The crop's place is drawn again, up to nine times, where one class has at least this share of its labeled pixels,
+    """The crop's place is drawn again, up to ten times, where one class has at least this share of its labeled pixels,
     going by the grid that ingest recorded; mmsegmentation: 0.75. Off: 1."""
 
     def __post_init__(self) -> None:

@@ -24,7 +24,7 @@ from pipeline.augment import Augment
 from pipeline.config import Stream
 from pipeline.plan import Draws
 
-TRIES = 9  # further places for a crop that one class fills; mmsegmentation tries ten in all
+TRIES = 10  # further places for a crop that one class fills, as many as mmsegmentation's
 _LATTICE = 16  # points along either axis at which a crop looks into its image's grid
 
 

@@ -19,8 +19,8 @@ FILE = Path(__file__).parent / "published.yaml"
 _INTRODUCTION = """# Recipes
 
 Made by `python -m train recipes --published` from the recipes and `train/published.yaml`. Scores are mIoU in %, of the
-validation split and a single scale unless said otherwise; what segrail itself has measured stands in the README and in
-[Performance](performance.md): none of these recipes but the CamVid ones has been run to its end yet.
+validation split and a single scale unless said otherwise; what segrail itself has trained stands on the page
+[Parity](parity.md), with how each score came about.
 
 Where both columns say the same, the published one is `=`. What is published of the papers is what they state."""
 

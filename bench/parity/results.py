@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import nets
 from bench.results import runs
 from bench.results.runs import Finished
 from ingest.errors import UserError, nearest
@@ -106,12 +107,21 @@ def differences(found: Finished, recipe: str) -> dict[str, Any]:
 
     Batches are compared as all ranks' together. Keys that either of the two does not know are left out.
     """
-    shipped, trained = _flat(config.to_dict(config.load(recipe))), _flat(found.config)
+    as_shipped = config.load(recipe)
+    net = as_shipped.net
+    net.options = nets.all_options(net.name, net.options)  # as a run's config.yaml has them
+    shipped, trained = _flat(config.to_dict(as_shipped)), _flat(found.config)
     differs = {key: value for key, value in trained.items() if key in shipped and value != shipped[key]}
     if trained.get(_BATCH, 0) * found.ranks == shipped[_BATCH]:
         differs.pop(_BATCH, None)
     if differs.get("net.backbone_weights"):
         differs.pop("net.pretrained", None)  # which they imply
+    for length in ("train.steps", "train.epochs"):
+        if differs.get(length) == 0:
+            differs.pop(length)  # the other one is given
+    if "net.options" in differs:  # only what differs in them
+        other = {key: value for key, value in differs.pop("net.options").items() if value != net.options.get(key)}
+        differs |= {f"net.options.{key}": value for key, value in other.items()}
     for key in _PATHS:
         if differs.get(key):
             differs[key] = "FILE"

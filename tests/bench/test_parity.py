@@ -78,6 +78,13 @@ def test_a_run_is_taken_in_with_what_it_was(call, tmp_path: Path) -> None:
     one = rows(shown, "| `python -m train --cfg camvid_enet seed=1`")[0]
     assert one[1:] == ["1", "62.00", "90.00", "val", "2", "2 x Z, no GPU", "1970-01-01", "`abc`", "2.99"]
 
+    # A run's config.yaml names all options of its net.
+    recipe = config.load("camvid_enet", ["train.steps=9", "net.options={form: authors, decoder: true}"])
+    found = results.entry(runs.read(write_run(tmp_path / "options", recipe, 0.4)), "camvid_enet")
+    assert found["differs"] == {"net.options.form": "authors", "train.steps": 9}
+    recipe = config.load("camvid_enet", ["net.options={form: paper, decoder: true}"])
+    assert results.differences(runs.read(write_run(tmp_path / "all", recipe, 0.4)), "camvid_enet") == {}
+
     # Taken in again it takes its own place; other conditions have a row of their own.
     shown = call("--add", str(tmp_path / "run1"))
     assert len(rows(shown, "| `python")) == 2
