@@ -159,7 +159,7 @@ def cocostuff(common: Common, version: str | None, classes: str) -> None:
 @click.option("--deep", is_flag=True, help="Decode every sample again too, and count its pixels.")
 def verify(folder: Path, deep: bool) -> None:
     """Check every byte of a shard folder against its dataset.json."""
-    from ingest.report import counted
+    from ingest.shards.wording import count
     from ingest.verify import verify as check
 
     facts = check(folder, deep)
@@ -168,7 +168,7 @@ def verify(folder: Path, deep: bool) -> None:
     are = "is" if shards == 1 else "are"
     edited = "; dataset.json is as signed after an edit (reindex --edited)" if facts.edited else ""
     click.echo(
-        f"{folder}: {counted(shards, 'shard')} with {counted(samples, 'sample')} {are} whole and as ingested{edited}"
+        f"{folder}: {count(shards, 'shard')} with {count(samples, 'sample')} {are} whole and as ingested{edited}"
     )
 
 

@@ -107,6 +107,7 @@ class Common:
         from ingest.pixels.images import Format
         from ingest.plan import plan
         from ingest.shards import remote
+        from ingest.shards.wording import count
 
         self._look(raw)
         raw = dataclasses.replace(self._scenes(raw), drop_empty=self.drop_empty)
@@ -153,10 +154,7 @@ class Common:
             click.echo(json.dumps(report.as_dict(facts, raw.expected, out), indent=1))
         else:
             click.echo(report.summary(facts, raw.expected))
-            click.echo(
-                f"{out}: {report.counted(facts.num_classes, 'class')}; "
-                f"look: python -m ingest show {out} --out sheet.png"
-            )
+            click.echo(f"{out}: {count(facts.num_classes, 'class')}; look: python -m ingest show {out} --out sheet.png")
 
     def _command(self, raw: RawDataset, words: list[str]) -> str:
         """What makes the same shards again; `words` name the source."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ingest.errors import one_line
 from ingest.plan import PlannedShard
 from ingest.shards.manifest import Manifest, Split
-from ingest.shards.wording import human_bytes
+from ingest.shards.wording import count, human_bytes, share
 from ingest.sources.raw import RawDataset
 
 
@@ -34,12 +35,11 @@ def summary(facts: Manifest, expected: Mapping[str, int]) -> str:
         if name in expected and expected[name] != split.samples:
             difference = split.samples - expected[name]
             notes.append(
-                f"warning: {name} has {counted(split.samples, 'sample')}, officially {expected[name]:,} "
-                f"({difference:+,})"
+                f"warning: {name} has {count(split.samples, 'sample')}, officially {expected[name]:,} ({difference:+,})"
             )
         if split.unmatched_pixels:
             notes.append(
-                f"note: {counted(split.unmatched_pixels, 'pixel')} of {name} "
+                f"note: {count(split.unmatched_pixels, 'pixel')} of {name} "
                 f"({share(split.unmatched_pixels, labeled)}) had a color too far from every class's, and are ignored"
             )
         if split.skipped:
@@ -57,23 +57,13 @@ def summary(facts: Manifest, expected: Mapping[str, int]) -> str:
 
 def _skipped(name: str, split: Split) -> str:
     """What --skip-bad left out of a split: the first few with their reasons; all of them are in dataset.json."""
-    told = [one.reason if one.file in one.reason else f"{one.file} ({one.reason})" for one in split.skipped[:3]]
-    shown = "; ".join(told)
-    more = f"; {len(split.skipped) - 3:,} more, listed in dataset.json" if len(split.skipped) > 3 else ""
-    return one_line(f"warning: {counted(len(split.skipped), 'file')} of {name} left out: {shown}{more}")
-
-
-def counted(count: int, noun: str) -> str:
-    """`1 sample`, `2,000 samples`."""
-    return f"{count:,} {noun}{'' if count == 1 else 'es' if noun.endswith('s') else 's'}"
-
-
-def share(part: float, whole: float) -> str:
-    """A share in percent: `-` for none, `<0.1%` for a trace."""
-    if not part or not whole:
-        return "-"
-    percent = 100 * part / whole
-    return "<0.1%" if percent < 0.1 else f"{percent:.1f}%"
+    told = Counter(one.reason if one.file in one.reason else f"{one.file} ({one.reason})" for one in split.skipped)
+    first = dict(list(told.items())[:3])
+    shown = "; ".join(text if number == 1 else f"{text} [{number:,} tiles of it]" for text, number in first.items())
+    rest = len(split.skipped) - sum(first.values())
+    more = f"; {rest:,} more, listed in dataset.json" if rest else ""
+    what = "file" if len(told) == len(split.skipped) else "tile"
+    return one_line(f"warning: {count(len(split.skipped), what)} of {name} left out: {shown}{more}")
 
 
 def _large_pngs(split: Split) -> bool:

@@ -13,8 +13,9 @@ def share(part: float, whole: float, digits: int = 1) -> str:
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:
-    """`1 image`, `1,234 images`. plural: where it is not the noun with an s."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+    """`1 image`, `1,234 images`, `2 classes`. plural: where it is not the noun with an s or es."""
+    plural = plural or noun + ("es" if noun.endswith("s") else "s")
+    return f"{number:,} {noun if number == 1 else plural}"
 
 
 def human_bytes(count: float) -> str:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ingest.report import counted, share, summary
+from ingest.report import summary
 from ingest.shards import manifest
+from ingest.shards.wording import count as counted
+from ingest.shards.wording import share
 from tests.shard_folder import smooth_scene, write_shards
 
 
@@ -49,3 +51,11 @@ def test_counts_and_shares() -> None:
     assert [share(0, 9), share(1, 0), share(1, 10000), share(1, 1000), share(1, 3)] == [
         "-", "-", "<0.1%", "0.1%", "33.3%",
     ]  # fmt: skip
+
+
+def test_tiles_left_out_for_one_reason_are_told_once(tmp_path: Path) -> None:
+    facts = manifest.load(write_shards(tmp_path / "s", {"train": [smooth_scene(20, 30, 0)]}))
+    skipped = [manifest.Skipped("s1.tif", "s1.tif is broken")] * 1200 + [manifest.Skipped("s2.tif", "empty")]
+    split = dataclasses.replace(facts.splits["train"], skipped=skipped)
+    line = summary(dataclasses.replace(facts, splits={"train": split}), {}).splitlines()[-1]
+    assert line == "warning: 1,201 tiles of train left out: s1.tif is broken [1,200 tiles of it]; s2.tif (empty)"
