@@ -186,36 +186,44 @@ def reindex(folder: Path, edited: bool) -> None:
 
 @main.command(short_help="Draw a contact sheet: images and labels in colors.")
 @click.argument("folder", type=_Shards(), metavar="DIR_OR_URL")
-@click.option("--split", default="train", show_default=True)
+@click.option("--split", help="[default: train, or else the first]")
 @click.option("-n", "count", type=click.IntRange(1), default=16, show_default=True, help="Samples.")
 @click.option("--out", type=click.Path(path_type=Path), default="sheet.png", show_default=True, help="The picture.")
-def show(folder: Path, split: str, count: int, out: Path) -> None:
+def show(folder: Path, split: str | None, count: int, out: Path) -> None:
     """Draw a contact sheet: images, their labels in colors, a legend."""
     from ingest.shards import pictures
     from ingest.show import sheet
 
     _check_picture(out, "--out")
-    pictures.save(sheet(folder, split, count), out)
+    pictures.save(sheet(folder, split or _first_split(folder), count), out)
     click.echo(str(out))
 
 
 @main.command(short_help="Class shares, image sizes, class weights.")
 @click.argument("folder", type=_Shards(), metavar="DIR_OR_URL")
-@click.option("--split", default="train", show_default=True)
+@click.option("--split", help="[default: train, or else the first]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Also draw the class shares into this PNG.")
-def stats(folder: Path, split: str, as_json: bool, plot: Path | None) -> None:
+def stats(folder: Path, split: str | None, as_json: bool, plot: Path | None) -> None:
     """Class shares, image sizes, and class weights by frequency and by median frequency."""
     from ingest import stats as statistics
     from ingest.shards import pictures
 
     if plot is not None:
         _check_picture(plot, "--plot")
-    found = statistics.measure(folder, split)
+    found = statistics.measure(folder, split or _first_split(folder))
     click.echo(statistics.as_json(found) if as_json else statistics.as_table(found))
     if plot is not None:
         pictures.save(statistics.draw(found), plot, "--plot")
         click.echo(str(plot), err=True)
+
+
+def _first_split(folder: Path) -> str:
+    """The split for training, or what there is."""
+    from ingest.shards import manifest, summary
+
+    splits = manifest.load(folder).splits
+    return summary.training_split(splits) if splits else "train"  # of which the command then says that it is not there
 
 
 def _check_picture(path: Path, option: str) -> None:

@@ -183,3 +183,12 @@ def test_bars_of_many_classes_fit_a_screen():
     page = np.asarray(stats.draw(found))
     assert page.shape[0] < 900 and page.shape[1] < 2000
     assert all((page == color).all(-1).sum() > 100 for color in colors)  # a bar each, none over another
+
+
+def test_without_a_train_split_what_there_is_is_shown(raw: Path, tmp_path: Path):
+    found = find(raw, load_spec(str(raw / "dataset.yaml")), ["val"])
+    out = tmp_path / "out"
+    writer.write(found, out, writer.Settings(shard_size=10**9, seed=0, command="", options={}))
+    assert "tiny val: 4 samples" in said("stats", out)
+    said("show", out, "--out", tmp_path / "x.png")
+    assert Image.open(tmp_path / "x.png").size[0] > 100
