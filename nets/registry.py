@@ -22,6 +22,7 @@ NAMES = ("deeplabv3plus", "duc", "enet", "fcn", "gcn", "linear", "pspnet", "segn
 # Every net can be asked for these, with one call: at None or False they ask for nothing, also where a net has no such
 # option.
 COMMON = ("backbone", "pretrained", "backbone_weights", "in_channels", "output_stride", "aux")
+_ENCODERS = ("backbone", "pretrained", "backbone_weights", "output_stride")  # those about an encoder
 
 # What a net was before it had an option, where that is not the option's default now: older checkpoints do not record
 # the option, and hold weights of that net.
@@ -89,7 +90,9 @@ def build(name: str, num_classes: int, **asked: object) -> Net:
     given = {key: value for key, value in asked.items() if not (key in COMMON and _nothing(value))}
     for option in given:
         if option not in known:
-            raise NetError(f"{name} has no option {option!r}{nearest(option, known)}")
+            bare = option in _ENCODERS and "backbone" not in known
+            why = ", since it has no encoder to choose: leave it out" if bare else ""
+            raise NetError(f"{name} has no option {option!r}{why}{nearest(option, known)}")
         if option not in COMMON:
             _check_kind(name, option, given[option], known[option])
     net = _call(builder, num_classes, given)

@@ -17,6 +17,7 @@ def test_list_is_sorted_lower_case() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
+        ("enet", {"pretrained": True}, ["enet has no option 'pretrained'", "no encoder to choose: leave it out"]),
         ("unett", {}, ["'unett'", "did you mean 'unet'", "enet"]),
         ("unet", {"backbon": "resnet18"}, ["'backbon'", "did you mean 'backbone'"]),
         ("enet", {"backbone": "resnet18"}, ["enet", "'backbone'", "in_channels"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from ingest.errors import UserError
 from ingest.pixels import raw, recipe, tiff
 from ingest.pixels.decode import is_tiff
 from ingest.pixels.recipe import PixelRecipe
+from ingest.shards.wording import count
 from train.checkpoints.state import DatasetFacts
 from train.predict import depth
 
@@ -55,14 +56,16 @@ class Reader:
         data = _bytes(path)
         if self.recipe is None:
             _refuse_deep(data, path)
+        plain = self.recipe is None or self.recipe.plain
+        if plain and is_tiff(data) and not (facts := tiff.facts_of(data, str(path))).by_pillow:
+            _refuse_bands(path, facts)
         pixels, valid = raw.read_pixels(data, str(path), self.recipe or PixelRecipe())
         self.check(pixels.shape[2], str(path))
         pixels = pixels if pixels.flags.writeable else pixels.copy()  # Pillow's memory is read-only, torch minds
-        plain = self.recipe is None or self.recipe.plain
         largest = depth.largest_value(data, str(path)) if plain else None
         if not is_tiff(data):
             return InMemory(_upright(pixels, data), valid, largest=largest)
-        return InMemory(pixels, valid, facts.place if (facts := tiff_facts(path)) else None, largest)
+        return InMemory(pixels, valid, found.place if (found := tiff_facts(path)) else None, largest)
 
     def check(self, channels: int, name: str) -> None:
         """UserError where an image has another number of channels than the net takes."""
@@ -172,13 +175,19 @@ def by_region(path: Path, reader: Reader, most: int) -> tiff.Facts | None:
     if facts is None or facts.by_pillow or facts.height * facts.width <= most or tiff.rasterio() is None:
         return None
     plain = reader.recipe is None or reader.recipe.plain
-    if plain and (facts.dtype != "uint8" or facts.bands not in (1, 3)):
-        raise UserError(
-            f"{path} has {facts.bands} bands of {facts.dtype}, and the net was trained on 8-bit RGB: bring it to that, "
-            "or train on such files (`bands` and `range` in the ingest spec)"
-        )
+    if plain:
+        _refuse_bands(path, facts, deep=("uint8",))
     reader.check((reader.recipe or PixelRecipe()).channels, str(path))
     return facts
+
+
+def _refuse_bands(path: Path, facts: tiff.Facts, deep: Sequence[str] = ("uint8", "uint16")) -> None:
+    """UserError for a TIFF that is no picture. deep: the kinds of numbers that a single band may hold."""
+    if facts.bands not in (1, 3) or facts.dtype not in (("uint8",) if facts.bands == 3 else deep):
+        raise UserError(
+            f"{path} has {count(facts.bands, 'band')} of {facts.dtype}, and the net was trained on 8-bit RGB: bring it "
+            "to that, or train on such files (`bands` and `range` in the ingest spec)"
+        )
 
 
 @contextmanager

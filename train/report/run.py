@@ -67,6 +67,8 @@ class RunRecord:
 
 def read(folder: Path) -> RunRecord:
     """UserError when the folder is no run folder: it has neither config.yaml nor log.jsonl."""
+    if folder.is_file():
+        raise UserError(f"{folder} is a file: give its run folder, such as saved/<name>/<time>")
     if not folder.is_dir():
         raise UserError(f"run folder {folder} does not exist: give one such as saved/<name>/<time>")
     if not any((folder / name).is_file() for name in ("config.yaml", "log.jsonl")):

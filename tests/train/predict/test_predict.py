@@ -16,6 +16,7 @@ import click
 import cv2
 import numpy as np
 import pytest
+import tifffile
 import torch
 from click.testing import CliRunner, Result
 from PIL import Image
@@ -131,6 +132,13 @@ def test_files_of_16_bits_are_told_of(trained: Path, tmp_path: Path) -> None:
         assert result.return_value == 0 and result.stderr == told
     with pytest.warns(UserWarning, match="the largest 4,000: .* nearly black"):
         load(plain, "cpu").predict(tmp_path / "a" / "a.png")
+    tifffile.imwrite(
+        tmp_path / "four.tif", np.zeros((40, 56, 4), np.uint8), photometric="minisblack", planarconfig="contig"
+    )
+    assert (
+        "four.tif has 4 bands of uint8, and the net was trained on 8-bit RGB"
+        in run(plain, "--images", tmp_path / "four.tif", "--out", tmp_path / "o").stderr
+    )
     ranged = altered(trained, tmp_path / "ranged.pt", lambda state: state["dataset"].update(
         pixels=PixelRecipe(ranges=((0, 4095),)).as_dict()))  # fmt: skip
     assert run(ranged, "--images", tmp_path / "a" / "a.png", "--out", tmp_path / "o").stderr == ""

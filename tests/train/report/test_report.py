@@ -413,6 +413,10 @@ def test_the_command(finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "page.html"
     done = call(str(finished), "--out", str(out))
     assert done.returncode == 0 and done.stdout == f"{out}\n" and "<h1>toy" in out.read_text()
-    for folder, message in ((tmp_path / "none", "does not exist"), (tmp_path, "no config.yaml and no log.jsonl")):
+    for folder, message in (
+        (tmp_path / "none", "does not exist"),
+        (tmp_path, "no config.yaml and no log.jsonl"),
+        (out, "is a file: give its run folder"),
+    ):
         done = call(str(folder))
         assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
