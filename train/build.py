@@ -19,7 +19,7 @@ from pipeline.config import stream_of
 from pipeline.feeding import for_split, of_recipe
 from pipeline.loader import EvalLoader, TrainLoader
 from train import backends, graphs, length, model
-from train.checkpoints import checkpoint, resume, start
+from train.checkpoints import resume, start
 from train.checkpoints.monitor import Monitor
 from train.checkpoints.state import DatasetFacts, State, dataset_facts
 from train.config import Recipe
@@ -129,8 +129,7 @@ def _net(recipe: Recipe, ranks: Ranks, data: _Data, state: State | None) -> tupl
     """The net with its weights, on its device, as it will be trained; and what its weights start from, if anything."""
     train = recipe.train
     if state is None and train.init_from:
-        before = checkpoint.load_net(train.init_from)
-        net, begun = start.build(recipe.net, data.facts, before, train.init_from)
+        net, begun = start.begin(recipe.net, data.facts, train.init_from)
     else:
         net = model.build(recipe.net, data.facts, state)
         source = nets.pretrained_source(net) if state is None else None

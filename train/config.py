@@ -74,7 +74,8 @@ class TrainConfig:
     """Passes over the training split; 0: from steps. Give one of the two."""
     init_from: str | None = None
     """A checkpoint, or a run folder, to fine-tune: what fits by name and shape is taken, and classes of the same name
-    keep what was learned of them. Not read again on --resume."""
+    keep what was learned of them. Or a state dict of our net, of torchvision's FCN or DeepLabV3, or of
+    segmentation_models.pytorch's U-Net, UPerNet or the net that smp:NAME names. Not read again on --resume."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """auto: the GPU if there is one."""
     amp: Literal["auto", "bf16", "fp16", "off"] = "auto"

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 import nets
+from nets import peer_names
 from nets.aspp import ASPP
 from nets.ppm import PyramidPooling
 
@@ -36,6 +37,13 @@ def carry_over(source: nn.Module, target: nn.Module, pairs: list[tuple[str, str]
         ours = target.get_submodule(target_name).state_dict()
         assert [v.shape for v in theirs.values()] == [v.shape for v in ours.values()], (source_name, target_name)
         target.get_submodule(target_name).load_state_dict(dict(zip(ours, theirs.values(), strict=True)))
+
+
+def renamed(theirs: nn.Module, net: str) -> dict[str, torch.Tensor]:
+    """By the names that `train.init_from` gives them."""
+    names = peer_names.recognize(theirs.state_dict(), net)
+    assert names is not None and names.net == net
+    return names.rename(theirs.state_dict())
 
 
 def shaken(module: nn.Module) -> nn.Module:
@@ -69,7 +77,7 @@ def test_fcn_r50_is_torchvisions() -> None:
     theirs = shaken(segmentation.fcn_resnet50(weights=None, weights_backbone=None, num_classes=21, aux_loss=True))
     ours = nets.build("fcn", 21, backbone="resnet50", output_stride=8, skips=0, aux=True).eval()
     assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
-    carry_over(theirs, ours, [("backbone", "encoder.model"), ("classifier", "score"), ("aux_classifier", "aux_head")])
+    ours.load_state_dict(renamed(theirs, "fcn"))
     expected = theirs(images())
     assert_same(ours(images()), expected["out"])
     features = ours.encoder(images())
@@ -86,6 +94,21 @@ def test_aspp_is_torchvisions() -> None:
 
 
 @torch.no_grad()
+def test_deeplabv3s_encoder_aspp_and_auxiliary_head_are_torchvisions() -> None:
+    theirs = shaken(segmentation.deeplabv3_resnet50(weights=None, weights_backbone=None, num_classes=21, aux_loss=True))
+    ours = nets.build("deeplabv3plus", 21, backbone="resnet50", output_stride=8, aux=True).eval()
+    left = ours.load_state_dict(renamed(theirs, "deeplabv3plus"), strict=False)
+    assert left.unexpected_keys == [] and {name.split(".")[0] for name in left.missing_keys} == {
+        *("reduce", "refine", "classifier")
+    }
+    features = ours.encoder(images())
+    expected = theirs.backbone(images())
+    assert_same(features[-1], expected["out"])
+    assert_same(ours.aspp(features[-1]), theirs.classifier[0](expected["out"]))
+    assert_same(ours.aux_head(features[-2]), theirs.aux_classifier(expected["aux"]))
+
+
+@torch.no_grad()
 def test_separable_aspp_is_smps() -> None:
     decoder = pytest.importorskip("segmentation_models_pytorch.decoders.deeplabv3.decoder")
     theirs = shaken(decoder.ASPP(64, 32, (6, 12, 18), separable=True, dropout=0.5))
@@ -99,8 +122,7 @@ def test_separable_aspp_is_smps() -> None:
 def test_unet_is_smps() -> None:
     theirs = shaken(smp().Unet("resnet34", encoder_weights=None, classes=21))
     ours = nets.build("unet", 21, backbone="resnet34").eval()
-    carry_over(theirs, ours, [("encoder", "encoder.model"), ("decoder.blocks", "up")])
-    carry_over(theirs, ours, [("segmentation_head.0", "classifier")])
+    ours.load_state_dict(renamed(theirs, "unet"))
     assert_same(ours(images()), theirs(images()))
 
 
@@ -110,23 +132,10 @@ def test_upernet_is_smps_with_its_layer_norms_or_without(norms: bool) -> None:
     theirs = shaken(smp().UPerNet("resnet34", encoder_weights=None, classes=21, decoder_channels=64))
     if not norms:
         theirs.decoder.feature_norms = nn.ModuleList(nn.Identity() for _ in theirs.decoder.feature_norms)
+    weights = renamed(theirs, "upernet")
     theirs.segmentation_head[1] = nn.Identity()  # upsampling that aligns corners
     ours = nets.build("upernet", 21, backbone="resnet34", channels=64, norms=norms).eval()
-    carry_over(
-        theirs,
-        ours,
-        [
-            ("encoder", "encoder.model"),
-            ("decoder.feature_norms", "norms"),
-            ("decoder.psp.blocks", "pyramid.branches"),
-            ("decoder.psp.out_conv", "top"),
-            # theirs from coarse to fine, ours from fine to coarse
-            *((f"decoder.fpn_lateral_blocks.{i}", f"lateral.{2 - i}") for i in range(3)),
-            *((f"decoder.fpn_conv_blocks.{i}", f"smooth.{2 - i}") for i in range(3)),
-            ("decoder.fusion_block", "fuse"),
-            ("segmentation_head.0", "classifier.1"),
-        ],
-    )
+    ours.load_state_dict(weights)
     assert_same(ours.logits(images())[0], theirs(images()))
 
 

@@ -1,7 +1,8 @@
 """`train.init_from`: a net that starts from a checkpoint's weights, trained on other classes perhaps, or other bands.
 
 What fits by name and shape is taken. Of what depends on the classes, the parts of classes that both have, by name, are
-taken; those of new classes start anew. Of another net the encoder alone is taken, which must fit whole.
+taken; those of new classes start anew. Of another net the encoder alone is taken, which must fit whole. Files of other
+libraries, or of a plain state dict, name no classes: what depends on them is taken where there are as many.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
@@ -16,6 +18,7 @@ import nets
 from ingest.errors import UserError
 from nets.net import find_encoder
 from train import model
+from train.checkpoints import checkpoint, peer
 from train.checkpoints.state import DatasetFacts, State, Tensors
 from train.config import NetConfig
 
@@ -31,6 +34,50 @@ class _Taken:
     """Names of those that start anew."""
 
 
+def begin(config: NetConfig, facts: DatasetFacts, source: str) -> tuple[nets.Segmenter, str]:
+    """`build`, or `build_of_file`, by what `train.init_from` (source) holds."""
+    path = checkpoint.in_folder(Path(source))
+    if peer.is_ours(path):
+        return build(config, facts, checkpoint.load_net(source), source)
+    return build_of_file(config, facts, peer.read(path, config.name, source), source)
+
+
+def build_of_file(
+    config: NetConfig, facts: DatasetFacts, file: peer.PeerFile, source: str
+) -> tuple[nets.Segmenter, str]:
+    """The recipe's net with the weights of a file that no run wrote; and a line of what was taken and what was not.
+
+    UserError as `build`.
+    """
+    plain = _without_weights(config)
+    net = model.build(plain, facts)
+    config.options = plain.options
+    encoder = _encoder_prefix(net)
+    weights = peer.with_statistics(file, net)
+    same_net = file.net in (None, config.name)
+    if not same_net:
+        weights = {
+            name: value for name, value in weights.items() if name.startswith((encoder or "none", "mean", "std"))
+        }
+    mine = net.state_dict()
+    found = _Taken({name: weights[name] for name, value in mine.items() if _fits(weights.get(name), value)})
+    found.anew = [name for name in mine if name not in found.weights]
+    if not any(name in mine for name in weights if name not in ("mean", "std")):
+        raise UserError(
+            f"train.init_from = {source!r} ({file.title}: {_some(list(file.weights)[:2])}, ...): none of its weights "
+            f"fit {config.name}; an encoder's alone go into net.backbone_weights"
+        )
+    _refuse_others(net, weights, found, encoder, source)
+    net.load_state_dict(mine | found.weights)
+    left = [name for name in file.weights if name not in found.weights]
+    text = f"started from {source} ({file.title}): {len(found.weights)} of {len(mine)} tensors"
+    if found.anew:
+        text += f", anew: {_some(found.anew)}"
+    if left:
+        text += f"; not taken of the file: {_some(left)}"
+    return net, f"{text}; it names no classes"
+
+
 def build(config: NetConfig, facts: DatasetFacts, state: State, source: str) -> tuple[nets.Segmenter, str]:
     """The recipe's net with the weights of `state`, averaged where it holds averages; and a line of what was taken.
 
@@ -38,13 +85,12 @@ def build(config: NetConfig, facts: DatasetFacts, state: State, source: str) -> 
     encoder is another one, or nothing fits.
     """
     was = str(state["config"].get("net", {}).get("name", NetConfig.name))
-    plain = copy.deepcopy(config)
-    plain.pretrained, plain.backbone_weights = False, None
+    plain = _without_weights(config)
     net = model.build(plain, facts, state)
     config.options = plain.options
     averages = state.get("ema")
     weights = {**state["model"], **(averages["average"] if averages else {})}
-    encoder = "" if find_encoder(net) is None else "net.encoder."
+    encoder = _encoder_prefix(net)
     same_net = was == config.name
     if not same_net and not encoder:
         raise UserError(
@@ -57,6 +103,22 @@ def build(config: NetConfig, facts: DatasetFacts, state: State, source: str) -> 
     _refuse_others(net, weights, taken, encoder, source)
     net.load_state_dict(net.state_dict() | taken.weights)
     return net, _line(taken, facts, state, source, same_net)
+
+
+def _without_weights(config: NetConfig) -> NetConfig:
+    plain = copy.deepcopy(config)
+    plain.pretrained, plain.backbone_weights = False, None
+    return plain
+
+
+def _encoder_prefix(net: nets.Segmenter) -> str:
+    """What the names of the encoder's weights begin with; "" where there is none."""
+    encoder = find_encoder(net)
+    return next((f"{name}." for name, module in net.named_modules() if module is encoder), "") if encoder else ""
+
+
+def _fits(value: torch.Tensor | None, mine: torch.Tensor) -> bool:
+    return value is not None and value.shape == mine.shape
 
 
 def _taken(
@@ -120,6 +182,12 @@ def _refuse_others(net: nets.Segmenter, weights: Tensors, taken: _Taken, encoder
                 f"train.init_from = {source!r}: its encoder is another one ({name} is {there} there, "
                 f"{tuple(mine[name].shape)} here): set net.backbone to the checkpoint's, or leave train.init_from out"
             )
+    extra = next((name for name in weights if encoder and name.startswith(encoder) and name not in mine), None)
+    if extra is not None:  # ResNet-34 has all of ResNet-18's names, and more
+        raise UserError(
+            f"train.init_from = {source!r}: its encoder is another one ({extra} is {tuple(weights[extra].shape)} there, "
+            "absent here): set net.backbone to the checkpoint's, or leave train.init_from out"
+        )
     if not any(name not in ("mean", "std") for name in taken.weights):
         raise UserError(f"train.init_from = {source!r}: none of its weights fit this net; leave train.init_from out")
 

@@ -117,6 +117,7 @@ def test_of_another_net_the_encoder_is_taken() -> None:
     ("was", "now", "message"),
     [
         (NetConfig("unet", "resnet18"), NetConfig("unet", "resnet34"), r"its encoder is another one \(net\.encoder"),
+        (NetConfig("unet", "resnet34"), NetConfig("unet", "resnet18"), r"another one.*, absent here\)"),
         (NetConfig("enet"), NetConfig("unet", "resnet18"), r"its encoder is another one \(net\.encoder.* is absent"),
         (NetConfig("unet", "resnet18"), NetConfig("enet"), "is a unet, and enet has no separate encoder"),
     ],
