@@ -184,9 +184,10 @@ def _refuse_others(net: nets.Segmenter, weights: Tensors, taken: _Taken, encoder
             )
     extra = next((name for name in weights if encoder and name.startswith(encoder) and name not in mine), None)
     if extra is not None:  # ResNet-34 has all of ResNet-18's names, and more
+        there = tuple(weights[extra].shape)
         raise UserError(
-            f"train.init_from = {source!r}: its encoder is another one ({extra} is {tuple(weights[extra].shape)} there, "
-            "absent here): set net.backbone to the checkpoint's, or leave train.init_from out"
+            f"train.init_from = {source!r}: its encoder is another one ({extra} is {there} there, absent here): "
+            "set net.backbone to the checkpoint's, or leave train.init_from out"
         )
     if not any(name not in ("mean", "std") for name in taken.weights):
         raise UserError(f"train.init_from = {source!r}: none of its weights fit this net; leave train.init_from out")
