@@ -147,33 +147,53 @@ def line_feed(folder: Path) -> None:
     (folder / "bad\nname.png").write_bytes(b"no image")
 
 
-@pytest.mark.parametrize("make", [pipe, endless, dangling, no_utf8, line_feed, *CLAIMS])
-def test_files(make: Any, tmp_path: Path, quick: Any, tally: Start) -> None:
-    """Beside a good image: refused in one line, or no sample; with --skip-bad the good one is ingested."""
-    name = make if isinstance(make, str) else make.__name__.replace("_", " ")
-    count = tally(SECTION, f"{'a TIFF that claims ' if isinstance(make, str) else 'a file: '}{name}")
+def claiming(kind: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / "bad.tif").write_bytes(CLAIMS[kind])
+
+
+BAD: dict[str, Callable[[Path], object]] = {
+    "a pipe": pipe,
+    "a link to /dev/zero": endless,
+    "a dangling link": dangling,
+    "junk under a name with a line feed": line_feed,
+    **{f"a TIFF that claims {kind}": claiming(kind) for kind in CLAIMS},
+}
+
+
+def ingest_beside_a_good_one(make: Callable[[Path], object], folder: Path, quick: Any, *options: str) -> Any:
+    """`ingest folder` on a good image and what `make` makes, each with a label; it must end within a minute."""
+    for kind in ("i", "l"):
+        (folder / kind).mkdir(parents=True)
+    make(folder / "i")
+    (folder / "i" / "good.png").write_bytes(png())
+    label = np.indices((HEIGHT, WIDTH)).sum(axis=0).astype(np.uint8) % 2
+    for image in list((folder / "i").iterdir()):
+        Image.fromarray(label).save(folder / "l" / "label.png")
+        os.rename(folder / "l" / "label.png", os.fsencode(folder / "l") + b"/" + os.fsencode(image.stem) + b".png")
+    (folder / "spec.yaml").write_text("name: x\nclasses: [a, b]\nsplits: {train: {images: 'i/*', labels: 'l/*.png'}}\n")
+    with limited(60):
+        return quick("folder", folder, "--spec", folder / "spec.yaml", "--out", folder / "out", *options)
+
+
+def samples(folder: Path) -> int:
+    return json.loads((folder / "out" / "dataset.json").read_text())["splits"]["train"]["samples"]
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_files(name: str, tmp_path: Path, quick: Any, tally: Start) -> None:
+    count = tally(SECTION, f"{name} among the images: refused by name, left out by `--skip-bad`")
+    done = ingest_beside_a_good_one(BAD[name], tmp_path / "a", quick)
+    told = done.returncode == 2 and done.stderr.startswith("error: i/bad") and done.stderr.count("\n") == 1
+    count.refused(told and not (tmp_path / "a" / "out").exists(), done.stderr[-400:])
+    done = ingest_beside_a_good_one(BAD[name], tmp_path / "b", quick, "--skip-bad")
+    count.refused(done.returncode == 0 and samples(tmp_path / "b") == 1, done.stderr[-400:])
+
+
+def test_a_name_that_is_no_utf8(tmp_path: Path, quick: Any, tally: Start) -> None:
+    count = tally(SECTION, "a file's name that is no UTF-8: ingested like any other")
     for number, options in enumerate(((), ("--skip-bad",))):
-        folder = tmp_path / str(number)
-        for kind in ("i", "l"):
-            (folder / kind).mkdir(parents=True)
-        if isinstance(make, str):
-            (folder / "i" / "bad.tif").write_bytes(CLAIMS[make])
-            Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint8)).save(folder / "l" / "bad.png")
-        else:
-            make(folder / "i")
-        (folder / "i" / "good.png").write_bytes(png())
-        Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint8)).save(folder / "l" / "good.png")
-        spec = "name: x\nclasses: [a, b]\nsplits: {train: {images: 'i/*', labels: 'l/*.png'}}\n"
-        (folder / "spec.yaml").write_text(spec)
-        with limited(60):
-            done = quick("folder", folder, "--spec", folder / "spec.yaml", "--out", folder / "out", *options)
-        lines = [line for line in done.stderr.splitlines() if line.startswith("error")]
-        if done.returncode == 0:
-            made = json.loads((folder / "out" / "dataset.json").read_text())["splits"]["train"]
-            count.check(made["samples"] == 1, f"{options}: {made['samples']} samples")
-        else:
-            told = done.returncode == 2 and len(lines) == 1 and done.stderr.count("\n") == 1
-            count.refused(told and "Traceback" not in done.stderr, f"{options}: {done.stderr[-400:]}")
+        done = ingest_beside_a_good_one(no_utf8, tmp_path / str(number), quick, *options)
+        count.check(done.returncode == 0 and samples(tmp_path / str(number)) == 2, ascii(done.stderr[-400:]))
 
 
 def test_an_archive_that_unpacks_to_gigabytes(tmp_path: Path, quick: Any, tally: Start) -> None:
