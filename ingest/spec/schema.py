@@ -116,6 +116,12 @@ def check(raw: Any, path: str, asking: tuple[str, ...] = ()) -> Spec:
     if made.shapes is not None and not any(split.labels for split in splits.values()):
         example = f"labels: {{form: {made.shapes.form.name}, files: GLOB}}"
         raise UserError(f"{path}: labels: say where the {made.shapes.form.title} is, as in `{example}`")
+    idle = [key for key in label_map.KEYS if key in raw]
+    if made.shapes is not None and not made.shapes.form.masks and idle:
+        raise UserError(
+            f"{path}: {idle[0]!r} is of masks, but `labels` names a form of shapes: leave it out; categories become "
+            "classes by `map`, `ignore`, `omit` and `others` under `labels`"
+        )
     return made
 
 

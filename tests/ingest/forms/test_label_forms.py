@@ -174,6 +174,15 @@ def test_mistakes_of_the_labels_section(tmp_path: Path, labels: str, words: str)
     assert "raw.yaml" in str(error.value)
 
 
+@pytest.mark.parametrize("key", ["ids: {0: car}", "colors: {car: [1, 2, 3]}", "ignore: [9]", "others: ignore"])
+def test_keys_of_masks_beside_shapes_are_refused(tmp_path: Path, key: str) -> None:
+    """They would do nothing, silently."""
+    path = spec_file(tmp_path / "raw", "{form: coco, files: x.json}")
+    path.write_text(path.read_text() + key + "\n")
+    with pytest.raises(UserError, match=r"raw\.yaml: .*'(ids|colors|ignore|others)' "):
+        folder.load_spec(str(path))
+
+
 def test_the_same_bytes_for_any_number_of_workers(tmp_path: Path, ingest) -> None:
     raw = tmp_path / "raw"
     write_images(raw)
