@@ -21,8 +21,9 @@ from torch import nn
 from tqdm.auto import tqdm
 
 import nets
-from bench.peers import Contender, contenders
+from bench.peers import Contender, contenders, pairs
 from bench.results.table import aligned, ratio
+from bench.rows import pairs as paired
 from ingest.errors import UserError, nearest, run
 from ingest.shards import atomic
 from nets.measure import measure
@@ -184,6 +185,7 @@ class Options:
     seconds: float
     modes: tuple[str, ...]
     threads: int
+    turns: int | None
     out: Path | None
 
 
@@ -200,6 +202,18 @@ def _checked(options: Options) -> Setting:
     return Setting("cuda" if on_gpu else "cpu", options.size, batch, options.seconds, options.threads)
 
 
+def _by_turns(options: Options, setting: Setting) -> None:
+    if setting.device != "cpu":
+        raise UserError("--turns compares CPU seconds: use --device cpu")
+    chosen = pairs(list(options.names) or nets.list_nets())
+    if not chosen:
+        raise UserError("--turns: no installed library has a net of the same design; pip install 'segrail[peers]'")
+    click.echo(paired.HEADER)
+    for pair in chosen:
+        click.echo(paired.line(pair, CLASSES, setting.size, setting.batch, options.turns or 1))
+    click.echo(f"\nmedians of {options.turns} turns on one thread, {setting.size} pixels, batch {setting.batch}")
+
+
 @click.command(help="Measures NETS (default: all) and, where installed, nets of the same name and encoder.")
 @click.argument("names", metavar="[NETS]...", nargs=-1)
 @click.option("--device", type=click.Choice(["cpu", "gpu"]), default="cpu", show_default=True)
@@ -208,10 +222,18 @@ def _checked(options: Options) -> Setting:
 @click.option("--seconds", type=float, default=5.0, show_default=True, help="A measurement, after warm-up.")
 @click.option("--mode", "modes", type=click.Choice(MODES), multiple=True, help="Repeatable; default: all three.")
 @click.option("--threads", type=click.IntRange(1), default=os.cpu_count() or 1, help="CPU threads; default: all cores.")
+@click.option(
+    "--turns",
+    type=click.IntRange(1),
+    help="Instead: CPU seconds of forward + backward beside nets of the same design, by turns, this many of each.",
+)
 @click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="Writes the rows there, too.")
 @bundled(Options)
 def main(options: Options) -> None:
     setting, out = _checked(options), options.out
+    if options.turns is not None:
+        _by_turns(options, setting)
+        return
     order = [(c, mode) for c in contenders(list(options.names) or nets.list_nets()) for mode in options.modes or MODES]
     rows = []
     for contender, mode in (bar := tqdm(order, unit="row", disable=None)):

@@ -52,6 +52,22 @@ _PAIRS = [
 ]
 
 
+_LIKE_SMPS = {**_R50, "channels": 256, "norms": True}
+_SMPS_SEPARABLE = {**_R50, "separable": True, "separable_norm": False}
+_SAME_DESIGN = [
+    (_PAIRS[0], _PAIRS[1]),
+    (_PAIRS[2], _PAIRS[3]),
+    # nearly: ours has its second separable convolution in the decoder, theirs behind ASPP
+    (Contender("deeplabv3plus", "segrail", "resnet50, separable, no norm between", _SMPS_SEPARABLE), _PAIRS[4]),
+    (Contender("upernet", "segrail", "resnet50, 256 channels, layer norms", _LIKE_SMPS), _PAIRS[8]),
+]
+
+
+def pairs(names: list[str]) -> list[tuple[Contender, Contender]]:
+    """(ours, an installed library's) of these names, of the same design, so that times can be compared."""
+    return [(ours, theirs) for ours, theirs in _SAME_DESIGN if ours.net in names and _installed(theirs.library)]
+
+
 class _Single(nn.Module):
     """Adds up what a net returns in training, so that backward goes through all of it; eval's tensor as it is."""
 

@@ -12,7 +12,8 @@ from click.testing import CliRunner
 
 import nets
 from bench import nets as bench_nets
-from bench.peers import contenders
+from bench.peers import contenders, pairs
+from bench.rows.pairs import median_ratio
 from ingest.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,6 +47,19 @@ def test_table_gives_the_gain_over_eager() -> None:
     lines = bench_nets.table([eager, faster]).splitlines()
     assert len({len(line) for line in lines}) == 1  # columns line up
     assert lines[2].split()[-2] == "2.50"
+
+
+@pytest.mark.peers
+def test_by_turns_beside_a_net_of_the_same_design() -> None:
+    pytest.importorskip("segmentation_models_pytorch")
+    assert {ours.net for ours, _ in pairs(nets.list_nets())} == {"deeplabv3plus", "fcn", "unet", "upernet"}
+    arguments = ["unet", "--size", "64", "--batch", "2", "--turns", "2"]
+    result = CliRunner().invoke(bench_nets.main, arguments, catch_exceptions=False)
+    header, row, *_ = result.output.splitlines()
+    assert header.split()[:2] == ["net", "beside"] and row.split()[:2] == ["unet", "smp"]
+    ours, theirs, ratio, per_mac = map(float, row.split()[-4:])
+    assert ours > 0 and theirs > 0 and per_mac == pytest.approx(ratio, abs=0.01)  # the same multiply-adds
+    assert median_ratio([1.0, 3.0, 9.0], [2.0, 3.0, 3.0]) == 1.0
 
 
 def test_mistakes_are_refused(tmp_path: Path) -> None:
