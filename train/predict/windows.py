@@ -156,14 +156,16 @@ def _lane(
                 places = [slice(x - first, x - first + window[1]) for x in xs[at : at + batch]]
                 logits = run(net, torch.cat([strip[:, :, :, place] for place in places]), inference).float()
                 if not row.numel():
-                    row = logits.new_zeros(len(strip), logits.shape[1] + 1, window[0], width)
+                    row = _like(logits, (len(strip), logits.shape[1] + 1, window[0], width)).zero_()
                     weight = weight.to(logits.device)
                 for place, part in zip(places, logits.split(len(strip)), strict=True):
                     row[:, :-1, :, place].addcmul_(part, weight)
                     row[:, -1, :, place].add_(weight)
             done = (height if following is None else following) - y
             yield y, row[:, :-1, :done] / row[:, -1:, :done]
-            row = torch.cat([row[:, :, done:], torch.zeros_like(row[:, :, :done])], dim=2)
+            kept = window[0] - done  # moved up in the same memory: new pages cost more than the sums
+            row[:, :, :kept] = row[:, :, done:].clone()
+            row[:, :, kept:] = 0
 
 
 def lanes(width: int, window: tuple[int, int], classes: int, scales: Sequence[float] = (1.0,)) -> list[tuple[int, int]]:
@@ -193,6 +195,13 @@ def gaussian(window: tuple[int, int]) -> Tensor:
     return torch.outer(*axes).float()
 
 
+def _like(logits: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Memory laid out as the net lays out its scores: adding across layouts takes several times as long."""
+    last = logits.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    return torch.empty(shape, dtype=logits.dtype, device=logits.device, memory_format=layout)
+
+
 def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
     if size == (images.shape[2], images.shape[3]):
         return images
@@ -212,7 +221,7 @@ def _one_scale(net: nn.Module, images: Tensor, how: Inference) -> Tensor:
     whole: Tensor | None = None
     for y, x, logits in stitched(read, size, net, how):
         if whole is None:
-            whole = logits.new_empty(*logits.shape[:2], *size)
+            whole = _like(logits, (*logits.shape[:2], *size))
         whole[:, :, y : y + logits.shape[2], x : x + logits.shape[3]] = logits
     assert whole is not None
     return whole

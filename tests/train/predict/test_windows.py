@@ -29,6 +29,13 @@ class Field(nn.Module):
         return self.layers(images.float() / 255)
 
 
+class LastChannels(nn.Module):
+    """The same scores, channels last in memory."""
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return logits.contiguous(memory_format=torch.channels_last)
+
+
 def images(height: int, width: int, count: int = 1) -> Tensor:
     generator = torch.Generator().manual_seed(height)
     return torch.randint(0, 256, (count, 3, height, width), generator=generator, dtype=torch.uint8)
@@ -90,6 +97,16 @@ def test_lanes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         found[:, :, part[0], part[1]] = logits
         times[part] += 1
     assert (times == 1).all() and (found - whole).abs().max() < 1e-5
+
+
+@torch.inference_mode()
+def test_scores_keep_the_nets_layout_and_either_gives_the_same() -> None:
+    """Adding across memory layouts, and the largest class of each pixel across planes, cost several times as much."""
+    net, picture = Field().eval(), images(60, 90)
+    last = nn.Sequential(net, LastChannels())
+    found = [segment(each, picture, Inference("off", window=(32, 32))) for each in (net, last)]
+    assert found[0].is_contiguous() and found[1].is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(found[0], found[1])
 
 
 @torch.inference_mode()
