@@ -11,7 +11,9 @@ import errno
 import itertools
 import json
 import os
+import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +23,10 @@ SUFFIX = ".partial"
 _LONGEST_NAME = 255 - len(SUFFIX) - 24  # bytes: what Linux allows, less the process id and the count
 _STREAMS = ("/dev/std", "/dev/fd/", "/proc/")  # perhaps a redirected file, which others write to as well
 
+_ORPHANED = 600  # seconds without a write: on a shared disk a process id of another machine says nothing
+
 _count = itertools.count()
+_swept: set[Path] = set()
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
@@ -65,6 +70,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(os.path.realpath(path))  # of a link its target is replaced, as any writer would
     name = os.fsdecode(os.fsencode(target.name)[:_LONGEST_NAME])
     folder = target.with_name(f"{name}.{os.getpid()}-{next(_count)}{SUFFIX}")
+    _sweep_orphans(target.parent)
     with _naming(path, folder):
         os.mkdir(folder)
         try:
@@ -99,6 +105,26 @@ def sweep(folder: str | os.PathLike[str]) -> None:
             shutil.rmtree(left, ignore_errors=True)
         else:
             left.unlink(missing_ok=True)
+
+
+def _sweep_orphans(parent: Path) -> None:
+    """Removes the folders `<name>.<process>-<count>.partial` of killed writers: no such process, no write for ten
+    minutes. Once a folder, since it may hold many files. Never fails: what cannot be looked at stays."""
+    if parent in _swept:
+        return
+    _swept.add(parent)
+    with contextlib.suppress(OSError):
+        for left in parent.glob(f"*{SUFFIX}"):
+            found = re.search(r"\.(\d+)-\d+$", left.stem)
+            if not found or _alive(int(found[1])) or not left.is_dir() or left.is_symlink():
+                continue
+            last = max(file.stat().st_mtime for file in (left, *left.iterdir()))
+            if time.time() - last > _ORPHANED:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    return Path(f"/proc/{process}").exists()
 
 
 @contextmanager

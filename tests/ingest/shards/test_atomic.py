@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,25 @@ def test_a_kill_leaves_the_old_file_and_what_sweep_removes(tmp_path: Path) -> No
     assert path.read_bytes() == b"old" and list(tmp_path.glob("*.pt")) == [path] and len(os.listdir(tmp_path)) == 3
     atomic.sweep(tmp_path)
     assert os.listdir(tmp_path) == ["x.pt"]
+
+
+def test_what_a_killed_writer_left_is_swept_by_a_later_one(tmp_path: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    dead, long_ago = int(ended.stdout), time.time() - 3600
+    places = {
+        "dead": tmp_path / f"map.tif.{dead}-0.partial",
+        "just now": tmp_path / f"map.tif.{dead}-1.partial",
+        "alive": tmp_path / f"map.tif.{os.getpid()}-7.partial",
+        "ingest's": tmp_path / "shards.partial",
+    }
+    for name, folder in places.items():
+        folder.mkdir()
+        (folder / "map.tif").write_bytes(b"half")
+        if name != "just now":
+            os.utime(folder / "map.tif", (long_ago, long_ago))
+        os.utime(folder, (long_ago, long_ago))
+    atomic.write_text(tmp_path / "map.tif", "whole")
+    assert [name for name, folder in places.items() if folder.exists()] == ["just now", "alive", "ingest's"]
 
 
 def test_a_folder_is_replaced_by_exactly_these_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
