@@ -87,7 +87,7 @@ def _called(run: Run) -> tuple[Any, Any]:
     on_gpu = ranks.device.type == "cuda"
     idle = [key for key in ("cuda_graphs", "priority_stream") if getattr(train, key) and not on_gpu]
     if idle and ranks.is_main:
-        click.echo(f"note: {' and '.join(f'train.{key}' for key in idle)} only do something on a GPU", err=True)
+        click.echo(f"note: without a GPU {', '.join(f'train.{key}' for key in idle)}: no effect", err=True)
     graphed = train.cuda_graphs and on_gpu
     if graphed:
         graphs.check(ranks.count, run.accumulate)

@@ -72,7 +72,7 @@ def test_a_cpu_says_which_keys_do_nothing(
         run = made(raw_recipe, tmp_path, ranks, cuda_graphs=True, priority_stream=True)
         assert run.forward is run.net and run.loss_forward is run.loss
         told = capsys.readouterr().err
-        assert told == "note: train.cuda_graphs and train.priority_stream only do something on a GPU\n"
+        assert told == "note: without a GPU train.cuda_graphs, train.priority_stream: no effect\n"
         made(raw_recipe, tmp_path, ranks)
         assert capsys.readouterr().err == ""
     with backends.prioritized(True, CPU):
