@@ -243,3 +243,10 @@ def test_gpu_graphs_serialize(encoded: bool) -> None:
     assert (b"decoders__Image" in text or b"ImageDecoder" in text) == encoded
     loads = {decode_graph(lambda: (), replace(executor, hw_decoder_load=x), inputs).serialize() for x in (0.0, 0.65)}
     assert len(loads) == (2 if encoded else 1)
+
+
+@pytest.mark.parametrize(("colors", "erase"), [(True, False), (False, True), (True, True)])
+def test_gpu_graphs_with_colors_and_erasing_serialize(colors: bool, erase: bool) -> None:
+    crops = Crops(Augment().crop, FILL, blur=True, downsample_steps=1, colors=colors, erase=erase)
+    text = warp_graph(lambda: (), Executor("gpu", 8, 2), Inputs(True), crops).serialize()
+    assert (b"ColorTwist" in text) == colors and (b"Erase" in text) == erase
