@@ -43,7 +43,7 @@ def broken(shards: ShardSet, sample: int, kind: str, reason: object) -> UserErro
     """The error for a file that does not decode. kind: "image" or "label"."""
     return UserError(
         f"the {kind} of sample {shards.keys[sample]!r} in {shards.shard_of(sample)} is broken ({reason}): see "
-        f"`python -m ingest verify {shards.shard_of(sample).parent}` and ingest the dataset again, or train on "
+        f"`python -m ingest verify {shards.place_of(sample)}` and ingest the dataset again, or train on "
         f"without it (data.on_bad_sample=skip)"
     )
 

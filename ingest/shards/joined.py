@@ -123,6 +123,10 @@ class JoinedShards(ShardSet):
         one, own = self._at(sample)
         return one.shard_of(own)
 
+    def place_of(self, sample: int) -> str:
+        one, own = self._at(sample)
+        return one.place_of(own)
+
     def areas(self, sample: int) -> Areas:
         one, own = self._at(sample)
         return one.areas(own)

@@ -195,6 +195,10 @@ class ShardSet:
         """The tar that holds the sample."""
         return self._tars.paths[self._shard(sample)]
 
+    def place_of(self, sample: int) -> str:
+        """The folder or URL of the sample's dataset, as `python -m ingest verify` takes it."""
+        return str(self.folder) if self._staged is None else self._staged.bucket.url
+
     def areas(self, sample: int) -> Areas:
         """Which classes the sample's label shows, how many pixels of each, and roughly where, without decoding it."""
         found = self._classes()

@@ -17,6 +17,7 @@ from ingest.shards.reader import ShardSet
 from pipeline.augment import Augment
 from pipeline.batch import Batch
 from pipeline.loader import TrainLoader
+from pipeline.request import broken
 from tests.loaders import eval_loader, train_loader
 from tests.shard_folder import write_shards
 
@@ -65,6 +66,13 @@ def test_same_batches_from_a_url(folder: Path, tmp_path: Path) -> None:
         list(eval_loader(shards, 2)) for shards in (ShardSet(f"file://{folder}", "val", cache), ShardSet(folder, "val"))
     ]
     assert same(*validated) and len(validated[0]) == 5
+
+
+def test_a_broken_sample_names_the_url_to_verify(folder: Path, tmp_path: Path) -> None:
+    places = [Folder(f"file://{folder}"), Folder(f"file://{folder.parent}/./{folder.name}", 0.5)]
+    for shards in (open_split(places[:1], "train", Cache(tmp_path)), open_split(places, "train", Cache(tmp_path))):
+        assert f"`python -m ingest verify file://{folder}`" in str(broken(shards, 3, "image", "it is torn"))
+    assert f"`python -m ingest verify {folder}`" in str(broken(ShardSet(folder, "train"), 3, "image", "it is torn"))
 
 
 def test_several_folders(folder: Path, tmp_path: Path) -> None:
