@@ -47,7 +47,8 @@ def summary(facts: Manifest, expected: Mapping[str, int]) -> str:
         if split.labeled and seen < facts.num_classes:
             missing = [cls for cls, pixels in zip(facts.classes, split.class_pixels, strict=True) if not pixels]
             notes.append(f"note: {name} never shows {_some(missing)}")
-    if facts.options.get("image_format") == "keep" and any(_large_pngs(split) for split in facts.splits.values()):
+    kept = facts.options.get("image_format") == "keep" and facts.channels == 3  # others are arrays, whatever they were
+    if kept and any(_large_pngs(split) for split in facts.splits.values()):
         notes.append(
             "note: large PNGs as published are slow to read: --image-format png packs them anew, without loss, "
             "to be read in a fifth of the time; jpeg:95 takes a quarter of the room too"

@@ -27,6 +27,7 @@ def test_large_pngs_as_published_get_advice(
     split = dataclasses.replace(split, shards=[shard], image_size={"median": [side, side]})
     facts = dataclasses.replace(facts, splits={"train": split}, options={"image_format": image_format})
     assert ("--image-format png" in summary(facts, {})) == told
+    assert "--image-format png" not in summary(dataclasses.replace(facts, channels=1), {})  # stored as arrays
 
 
 def test_what_was_left_out_is_named(raw: Path, tmp_path: Path, quick) -> None:
