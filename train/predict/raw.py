@@ -24,6 +24,7 @@ from train.predict import depth
 Array = NDArray[np.uint8]
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 _ORIENTATION = 0x0112  # EXIF tag
+_ROWS = 512  # of a scene that are read at once, where all of it is gone through
 _CACHE_MB = 128  # of decoded tiles: some rows of a wide scene
 
 
@@ -145,14 +146,27 @@ class Raster:
         return recipe.apply(np.moveaxis(bands, 0, 2), str(self.path), self.recipe, self.facts.nodata)
 
     def reduced(self, height: int, width: int) -> Array:
-        """The whole scene at a smaller size, uint8 [height, width, C]: the nearest pixel, no more than that held."""
-        from rasterio.errors import RasterioError
+        """The whole scene at a smaller size, uint8 [height, width, C]: the nearest pixel, no more than that held.
 
-        try:
-            bands = self.held.read(out_shape=(self.held.count, height, width))
-        except (RasterioError, OSError) as error:
-            raise UserError(f"{self.path} breaks ({error}): fetch the file again") from error
-        return recipe.apply(np.moveaxis(bands, 0, 2), str(self.path), self.recipe, self.facts.nodata)[0]
+        Read in rows, each once: left to GDAL, every tile would be unpacked once a band.
+        """
+        from rasterio.errors import RasterioError
+        from rasterio.windows import Window
+
+        old, wide = self.size
+        found: list[NDArray[Any]] = []
+        rows = ((np.arange(height) + 0.5) * old / height).astype(np.intp)
+        columns = ((np.arange(width) + 0.5) * wide / width).astype(np.intp)
+        for top in range(0, old, _ROWS):
+            wanted = rows[(rows >= top) & (rows < top + _ROWS)] - top
+            if not len(wanted):
+                continue
+            try:
+                bands = self.held.read(window=Window(0, top, wide, min(_ROWS, old - top)))
+            except (RasterioError, OSError) as error:
+                raise UserError(f"{self.path} breaks at row {top} ({error}): fetch the file again") from error
+            found.append(np.moveaxis(bands[:, wanted[:, None], columns], 0, 2))
+        return recipe.apply(np.concatenate(found), str(self.path), self.recipe, self.facts.nodata)[0]
 
 
 def tiff_facts(path: Path) -> tiff.Facts | None:
