@@ -96,7 +96,7 @@ def test_a_failed_run_costs_no_other(runner: Runner, tmp_path: Path) -> None:
         ("{base: {}, a: {train.emma: 1}}", "variant a: unknown key 'train.emma' = 1; did you mean 'train.ema'"),
         ("[a, b]", r"holds \['a', 'b'\]: expected names with overrides, such as `base: {}`"),
         ("a: 5", "'a': 5: expected names with overrides"),
-        ("", "holds None: expected names"),
+        ("", "holds null: expected names"),
         ("a: {", "is not YAML"),
         ("{a/b: {}}", "variant a/b: name = 'a/b"),
     ],

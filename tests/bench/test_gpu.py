@@ -32,7 +32,8 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_stages_that_a_cpu_can_run(shards: Path, tmp_path: Path) -> None:
     place = Place(tmp_path, CPU, shards, quick=True)
     smoke = pixels.smoke(place)
-    assert smoke["images_per_second"] > 0 and any("python" in one["thread"] for one in smoke["threads"])
+    assert smoke["images_per_second"] > 0
+    assert smoke["threads"] and all(one["cpu_ms_per_image"] > 0 for one in smoke["threads"])  # any of them may be idle
     streams = pixels.streams(place)
     assert set(streams) == {"default", "everything"}
     assert all(one["p98"] <= 3 and one["labels_that_differ"] < 0.01 for one in streams.values())
