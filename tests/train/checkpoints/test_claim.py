@@ -59,12 +59,12 @@ def test_killed_before_the_first_checkpoint_it_starts_anew_in_its_own_folder(
     left.mkdir(parents=True)
     (left / "last.pt").write_bytes(b"half")
     (run / claim.FILE).write_text("pid 77 on host\n")
-    (run / "log.jsonl").write_text('{"step": 1, "kind": "train", "loss": 3.0}\n')
+    (run / "log.jsonl").write_text('{"step": 1, "kind": "train", "loss": 777.25}\n')
     done = CliRunner().invoke(command, ["--cfg", str(recipe), "--resume", "auto"], catch_exceptions=False)
     assert "from the start" in done.output
     assert [path.name for path in (tmp_path / "saved" / "toy").iterdir()] == [run.name]
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"last.pt", "best.pt"}
-    assert "3.0" not in (run / "log.jsonl").read_text()
+    assert "777.25" not in (run / "log.jsonl").read_text()
 
 
 def test_a_run_folder_stands_for_its_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

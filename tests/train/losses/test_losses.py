@@ -296,7 +296,7 @@ class TestConfig:
             ({"ce": -1}, r"loss.ce = -1: expected a number in \[0, inf\)"),
             ({"dice": float("nan")}, "loss.dice = nan"),
             ({"ce": "1"}, "loss.ce = '1'"),
-            ({"aux_weight": True}, "loss.aux_weight = True"),
+            ({"aux_weight": True}, "loss.aux_weight = true"),
             ({"label_smoothing": 1.0}, r"loss.label_smoothing = 1.0: expected a number in \[0, 1\)"),
             ({"ohem_fraction": 0}, "loss.ohem_fraction = 0"),
             ({"ohem_threshold": 1.1}, "loss.ohem_threshold = 1.1"),
