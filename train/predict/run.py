@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections import deque
 from collections.abc import Iterator
@@ -79,6 +80,8 @@ def run(items: list[Item], labeler: Labeler, reader: Reader, output: Output, aut
             settle(_AHEAD)
             bar.update()
         settle(0)
+    with contextlib.suppress(OSError):  # it stays where something is left in it, for the next call
+        _work(output, Path()).rmdir()
     return done
 
 
