@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 
 from bench.measuring.training import Train, in_process
 from bench.results import runs
-from ingest.errors import UserError, brief, run
+from ingest.errors import UserError, brief, message, run
 from pipeline import recipe as recipe_file
 from pipeline.options import bundled
 from train import config
@@ -64,11 +63,12 @@ def read_variants(path: Path) -> dict[str, list[str]]:
     """Name -> overrides, from a YAML file such as `{base: {}, ema: {train.ema: 0.99}}`. UserError for another form."""
     example = "expected names with overrides, such as `base: {}` and `ema: {train.ema: 0.99}`"
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise UserError(f"--variants {path}: there is no such file: {example}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not YAML: {message(error)}") from error
+    raw = recipe_file.parsed(text, f"{path} is not YAML")
     if not isinstance(raw, dict) or not raw:
         raise UserError(f"{path} holds {brief(raw)}: {example}")
     found = {}
@@ -136,16 +136,7 @@ def _result(options: Options, job: Job, found: runs.Finished) -> dict[str, Any]:
         "seed": job.seed,
         "overrides": list(job.overrides),
         "digest": job.digest,
-        "miou": found.miou,
-        "pixel_accuracy": found.pixel_accuracy,
-        "iou": found.iou,
-        "best_miou": found.best[0] if found.best else None,
-        "steps": found.step,
-        "minutes": round(found.minutes, 2),
-        "split": found.split,
-        "machine": found.machine,
-        "commit": found.commit,
-        "versions": found.versions,
+        **found.outcome(),
         "run": str(found.folder),
     }
 

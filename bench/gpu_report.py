@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from bench.gpu.__main__ import STAGES
+from bench.results import table
 from ingest.errors import UserError, run
 from ingest.shards import atomic
 
@@ -226,9 +227,8 @@ _TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     """Markdown."""
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     cells = [[" ".join(str(cell).split()).replace("|", "/") for cell in row] for row in rows]
-    return lines + ["| " + " | ".join(row) + " |" for row in cells]
+    return table.markdown(head, cells).splitlines()
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

@@ -41,9 +41,9 @@ class _Shards(click.ParamType[Path]):
     name = "folder"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        from ingest.shards import remote
+        from ingest.shards.remote import urls
 
-        return remote.stage(value) if remote.is_url(value) else Path(value)
+        return urls.stage(value) if urls.is_url(value) else Path(value)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

@@ -26,11 +26,12 @@ from typing import Any
 from tqdm import tqdm
 
 from ingest.convert import Rules, convert_all
-from ingest.errors import UserError
+from ingest.errors import UserError, message
 from ingest.one_shard import write_shard
 from ingest.plan import PlannedShard
 from ingest.resume import begin, finished
-from ingest.shards import atomic, remote
+from ingest.shards import atomic
+from ingest.shards.remote import urls
 from ingest.sources.archives import Source
 
 _PATIENCE = 20.0  # seconds for a scheduler to answer
@@ -120,7 +121,7 @@ def _make(job: Job) -> bytes:
             for file in files:
                 os.replace(scratch / file, folder / file)
         else:
-            remote.put(scratch, files, job.url)
+            urls.put(scratch, files, job.url)
     return record
 
 
@@ -169,8 +170,9 @@ def _connected(address: str) -> Iterator[Any]:
     try:
         client = distributed.Client(address, timeout=_PATIENCE, set_as_default=False)
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"--dask {address}: no Dask scheduler answers there ({reason}): check the address") from error
+        raise UserError(
+            f"--dask {address}: no Dask scheduler answers there ({message(error)}): check the address"
+        ) from error
     with client:
         if not client.nthreads():
             tqdm.write(f"{address} has no workers yet: waiting for the first", file=sys.stderr)

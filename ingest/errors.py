@@ -70,6 +70,11 @@ def one_line(text: str) -> str:
     return re.sub(r"[^ -~\xa0-\ud7ff\ue000-\U0010ffff]", lambda odd: odd[0].encode("unicode_escape").decode(), text)
 
 
+def message(error: BaseException) -> str:
+    """What a library says of an error, on one line; the error's kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def explain(error: BaseException) -> tuple[str, int] | None:
     """What is said of an error, in a line, and the exit code; None for a fault of the program: its traceback is wanted.
 

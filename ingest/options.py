@@ -81,9 +81,9 @@ class Common:
 
     def spec_path(self) -> Path:
         """Where a drafted spec goes: beside the output folder, OUT.yaml."""
-        from ingest.shards import remote
+        from ingest.shards.remote import urls
 
-        if self.out and remote.is_url(self.out):
+        if self.out and urls.is_url(self.out):
             return Path(self.out.rstrip("/").rsplit("/", 1)[-1] + ".yaml")
         name = re.sub(r"[^\w-]+", "_", self.src.resolve().name.split(".")[0]).strip("_") or "dataset"
         out = Path(self.out) if self.out else Path("shards") / name
@@ -92,12 +92,12 @@ class Common:
     def check_out(self, name: str) -> None:
         """Before the source is searched: is the output folder free? UserError says what to do."""
         from ingest import writer
-        from ingest.shards import remote
+        from ingest.shards.remote import urls
 
         if self.resume or self.dry_run:
             return
-        if self.out and remote.is_url(self.out):
-            remote.refuse_existing(self.out)
+        if self.out and urls.is_url(self.out):
+            urls.refuse_existing(self.out)
         else:
             writer.refuse_existing(Path(self.out or Path("shards") / name))
 
@@ -106,7 +106,7 @@ class Common:
         from ingest import report, writer
         from ingest.pixels.images import Format
         from ingest.plan import plan
-        from ingest.shards import remote
+        from ingest.shards.remote import cache, urls
         from ingest.shards.wording import count
 
         self._look(raw)
@@ -123,9 +123,9 @@ class Common:
             **raw.options,
         }
         out = self.out or str(Path("shards") / raw.name)
-        url = out if remote.is_url(out) else None
+        url = out if urls.is_url(out) else None
         # shards for a URL are made here first, under a name of its own, so that --resume finds them
-        folder = Path(out) if url is None else remote.CACHE / "out" / hashlib.sha256(url.encode()).hexdigest()[:16]
+        folder = Path(out) if url is None else cache.CACHE / "out" / hashlib.sha256(url.encode()).hexdigest()[:16]
         kind, _, quality = self.image_format.partition(":")
         images = Format(kind, int(quality or 0), self.max_side)
         if self.dry_run:
@@ -148,7 +148,7 @@ class Common:
         )
         facts = writer.write(raw, folder, settings)
         if url is not None:
-            remote.upload(folder, url)
+            urls.upload(folder, url)
             shutil.rmtree(folder)
         if self.as_json:
             click.echo(json.dumps(report.as_dict(facts, raw.expected, out), indent=1))

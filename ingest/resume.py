@@ -13,8 +13,9 @@ from pathlib import Path
 
 from ingest.errors import UserError
 from ingest.pixels.labels import DrawnLabel
-from ingest.shards import atomic, manifest, remote
+from ingest.shards import atomic, manifest
 from ingest.shards.manifest import ShardRecord
+from ingest.shards.remote import urls
 from ingest.sources.archives import Source
 
 _PLAN = "plan.json"
@@ -101,7 +102,7 @@ def finished(folder: Path, name: str, mark: str, url: str | None = None) -> Shar
         record = manifest.load_shard(folder, name)
     except UserError:  # damaged, or of an earlier version: made anew
         return None
-    size = remote.size(f"{url}/{tar.name}") if url else tar.stat().st_size
+    size = urls.size(f"{url}/{tar.name}") if url else tar.stat().st_size
     return record if size == record.bytes else None
 
 

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from ingest.errors import UserError, nearest
 from ingest.shards import folders
-from ingest.shards.cache import Cache
 from ingest.shards.folders import Folder
+from ingest.shards.remote.cache import Cache
 from pipeline import checks, recipe
 from pipeline.augment import Augment
 from pipeline.plan import MAX_SEED

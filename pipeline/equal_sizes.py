@@ -29,7 +29,10 @@ class Batches:
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """The batches' samples one after the other; none after epoch 0, for there is but one."""
-        return np.concatenate([*(self if not epoch else ()), np.empty(0, np.int64)])
+        if epoch:
+            return np.empty(0, np.int64)
+        counts = self.ends - self.begins
+        return self.samples[np.repeat(self.begins, counts) + _places(counts)]
 
     def of_rank(self, rank: int, ranks: int) -> Batches:
         """Every `ranks`-th batch from number `rank` on."""
@@ -48,8 +51,12 @@ def batches(sizes_hw: NDArray[np.int64], batch_size: int) -> Batches:
     first = np.flatnonzero(np.concatenate([np.ones(min(1, count), bool), size[1:] != size[:-1]]))
     last = np.append(first[1:], count)[: len(first)]
     counts = -(-(last - first) // batch_size)  # batches of each size
-    number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)  # of a batch among its size's
-    begins = np.repeat(first, counts) + number * batch_size
+    begins = np.repeat(first, counts) + _places(counts) * batch_size
     ends = np.minimum(begins + batch_size, np.repeat(last, counts))
     turn = np.argsort(samples[begins], kind="stable")  # a batch's first sample is its least
     return Batches(samples, begins[turn], ends[turn])
+
+
+def _places(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """0, 1, ... anew for each group, of groups of these sizes: [2, 3] -> [0, 1, 0, 1, 2]."""
+    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from ingest.errors import UserError, brief, nearest
+from ingest.errors import UserError, brief, message, nearest
 
 Section = TypeVar("Section")
 
@@ -60,7 +60,7 @@ def read(recipe: str, where: Sequence[Path] | None = None) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UserError(f"recipe {path} does not exist; shipped recipes: {', '.join(shipped(where))}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from error
+        raise UserError(f"recipe {path} is not YAML: {message(error)}") from error
     except IsADirectoryError as error:
         raise UserError(f"recipe {path} is a folder: give a YAML file or a shipped recipe's name") from error
     except OSError as error:
@@ -84,7 +84,7 @@ def parsed(text: str, what: str) -> Any:
     except RecursionError as error:
         raise UserError(f"{what}: too many brackets in each other") from error
     except Exception as error:
-        reason = " ".join(str(error).split()).partition(";")[0]
+        reason = message(error).partition(";")[0]
         raise UserError(f"{what}: {reason if len(reason) <= 400 else reason[:400] + ' ...'}") from error
 
 

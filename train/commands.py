@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -37,7 +38,10 @@ def recipes(compare: bool) -> None:
 
 def _row(recipe: Recipe) -> tuple[str, ...]:
     net, train = recipe.net, recipe.train
-    start = " (ImageNet)" if net.pretrained else ""
+    start = ""
+    if net.pretrained:
+        tag = (net.backbone or "").partition(".")[2]  # timm's name of the weights, such as gluon_in1k
+        start = " (pretrained)" if tag and not re.search(r"in\d+k", tag) else " (ImageNet)"
     length = (
         f"{train.steps} step{'s' * (train.steps != 1)}"
         if train.steps

@@ -78,7 +78,7 @@ def _end_after(error: BaseException, heartbeat: Heartbeat) -> NoReturn:
         time.sleep(0.05)
     if heartbeat.failed() is None:
         missing = heartbeat.silent()
-        reason = " ".join(str(error).split())
+        reason = errors.message(error)
         line = (
             f"error: {'; '.join(missing)} ended without a word (killed, or out of memory?): go on with --resume auto"
             if missing

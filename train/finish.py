@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ingest.errors import message
 from ingest.shards import atomic
 from train.distributed import Ranks
 from train.evaluate.evaluation import Evaluation
@@ -51,7 +52,7 @@ def finish(folder: Path, results: Results, ranks: Ranks, tracker: Tracker) -> No
         try:
             write()
         except Exception as error:  # not one of them is worth the run
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = message(error)
             tracker.say(f"warning: {folder / what} was not written ({reason}); the training is complete")
             tracker.event(results.facts["step"], what="not written", file=what, error=reason)
 

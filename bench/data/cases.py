@@ -13,8 +13,8 @@ import numpy as np
 
 from bench.data import scenes
 from bench.data.setting import Setting
-from ingest.shards import remote
 from ingest.shards.reader import ShardSet
+from ingest.shards.remote import urls
 from pipeline.augment import Augment
 
 
@@ -36,7 +36,7 @@ def cases(
     """The folder given, or scenes, each size drawn in its turn. augment: None for the default, or the size's own."""
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
         if folder is not None:
-            path = str(remote.stage(folder)) if remote.is_url(folder) else folder
+            path = str(urls.stage(folder)) if urls.is_url(folder) else folder
             yield iter([Case(folder, path, augment or Augment())])
             return
 

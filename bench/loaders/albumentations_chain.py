@@ -5,6 +5,7 @@ albumentations 2.0.8 is the last release under a free license (MIT); its success
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 
 import albumentations as A
@@ -76,10 +77,6 @@ def sample_transform(augment: Augment, manifest: Manifest) -> Callable[[np.ndarr
     return transform
 
 
-_SIZES: dict[tuple[int, int], A.LongestMaxSize] = {}
-
-
+@functools.cache
 def _resize(low: int, high: int) -> A.LongestMaxSize:
-    if (low, high) not in _SIZES:
-        _SIZES[low, high] = A.LongestMaxSize(max_size=list(range(low, high + 1)), p=1)
-    return _SIZES[low, high]
+    return A.LongestMaxSize(max_size=list(range(low, high + 1)), p=1)

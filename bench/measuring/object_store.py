@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 
+import fsspec
+
 from ingest.errors import UserError
 
 _CHUNK = 1 << 14
@@ -84,6 +86,8 @@ def serving(bytes_per_second: float) -> Iterator[tuple[Link, dict[str, str]]]:
         link.close()
         server.terminate()
         server.wait()
+        # fsspec keeps file systems; this one would go on asking a port that is gone
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 def environment(port: int) -> dict[str, str]:

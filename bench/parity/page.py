@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.parity import costs
+from bench.results import table
 from train import config, published
 
 _INTRODUCTION = """# Parity
@@ -63,7 +64,7 @@ def _nets(counted: dict[str, dict[str, float]]) -> list[str]:
                 one.source or "no published figure known",
             ]
         )
-    return [_NETS, _table(head, rows), "\n".join(notes)]
+    return [_NETS, table.markdown(head, rows), "\n".join(notes)]
 
 
 def _name(one: costs.Stands) -> str:
@@ -84,7 +85,7 @@ def _recipes(runs: Sequence[dict[str, Any]]) -> list[str]:
             first = [rows.pop()[0], one.source, one.score] if not number else ["", "", ""]
             rows.append([*first, *_ours(group)])
     head = ["recipe", "stands for", "published", "segrail", "seeds", "minutes a run", "with"]
-    return [_RECIPES, _table(head, rows)]
+    return [_RECIPES, table.markdown(head, rows)]
 
 
 def _groups(runs: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
@@ -123,12 +124,7 @@ def _runs(runs: Sequence[dict[str, Any]]) -> list[str]:
         ]
         for run in runs
     ]
-    return [_RUNS, _table(head, rows)]
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return [_RUNS, table.markdown(head, rows)]
 
 
 def _or_dash(value: float | None) -> str:

@@ -82,17 +82,9 @@ def entry(found: Finished, recipe: str) -> dict[str, Any]:
         "differs": differs,
         "command": " ".join([start, *words, *([f"seed={seed}"] if seed else [])]),
         "seed": seed,
-        "miou": found.miou,
-        "best_miou": found.best[0] if found.best else None,
-        "pixel_accuracy": found.pixel_accuracy,
-        "iou": found.iou,
-        "split": found.split,
-        "steps": found.step,
+        **found.outcome(),
         "minutes": round(found.minutes, 1),
-        "machine": found.machine,
         "date": time.strftime("%Y-%m-%d", time.gmtime(found.started)),
-        "commit": found.commit,
-        "versions": found.versions,
     }
 
 

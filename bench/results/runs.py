@@ -38,6 +38,21 @@ class Finished:
     commit: str
     versions: dict[str, str]
 
+    def outcome(self) -> dict[str, Any]:
+        """What was scored, and how it came about, as results files hold it. Scores are shares, 0 to 1."""
+        return {
+            "miou": self.miou,
+            "best_miou": self.best[0] if self.best else None,
+            "pixel_accuracy": self.pixel_accuracy,
+            "iou": self.iou,
+            "split": self.split,
+            "steps": self.step,
+            "minutes": round(self.minutes, 2),
+            "machine": self.machine,
+            "commit": self.commit,
+            "versions": self.versions,
+        }
+
 
 def read(folder: Path) -> Finished:
     """A run folder's. UserError where it is none, or the run has not ended with a validation."""

@@ -1,4 +1,4 @@
-"""Tables of strings for a terminal."""
+"""Tables of strings, for a terminal and for Markdown."""
 
 from __future__ import annotations
 
@@ -19,6 +19,12 @@ def aligned(heads: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) 
         )
         for line in lines
     )
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; a bar in a cell is escaped."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def ratio(value: float | None) -> str:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.measuring.fresh import Numbers
-from ingest.shards import remote
-from ingest.shards.cache import Cache
 from ingest.shards.reader import ShardSet
+from ingest.shards.remote import urls
+from ingest.shards.remote.cache import Cache
 from pipeline.augment import Augment
 from pipeline.config import Stream
 from pipeline.feeding import Feeding
@@ -28,7 +28,7 @@ def measure(order: dict[str, Any]) -> Numbers:
         cache = Cache(Path(name), order["cache_bytes"])
         place, begun = order["url"], time.perf_counter()
         if order["whole"]:
-            place = str(remote.stage(place, cache.folder, cache.max_bytes))
+            place = str(urls.stage(place, cache.folder, cache.max_bytes))
         shards = ShardSet(place, "train", cache)
         stream = Stream(batch_size=8, shuffle_window=order["window"], augment=Augment(crop=(128, 128), base_size=160))
         loader = TrainLoader(shards, stream, Feeding(threads=1))
@@ -41,7 +41,7 @@ def measure(order: dict[str, Any]) -> Numbers:
                 waited += (got - asked) * (number > 0)
                 assert batch.labels is not None
                 seen = zlib.crc32(batch.labels.numpy().tobytes(), zlib.crc32(batch.images.numpy().tobytes(), seen))
-                most = max(most, _held(cache))
+                most = max(most, cache.held())
                 time.sleep(order["step_seconds"])
                 asked = time.perf_counter()
         taken = time.perf_counter() - begun
@@ -54,14 +54,6 @@ def measure(order: dict[str, Any]) -> Numbers:
         "cache_mb": most / 1e6,
         "pixels": float(seen),
     }
-
-
-def _held(cache: Cache) -> int:
-    held = 0
-    for path in cache.folder.glob("*/*"):
-        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-            held += path.stat().st_size
-    return held
 
 
 def _main() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.errors import UserError, nearest
+from ingest.errors import UserError, message, nearest
 from ingest.pixels import tiff
 from ingest.pixels.polygons import Rules
 from ingest.pixels.tiff import Place
@@ -32,7 +32,7 @@ def opened(source: Source) -> Any:
     try:
         return fiona.open(source.path, enabled_drivers=DRIVERS)
     except Exception as error:  # of fiona, GDAL or the driver, by kind of damage
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = message(error)
         raise UserError(f"{source.name} cannot be read as a vector layer ({reason}): export it again") from error
 
 

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from ingest.errors import UserError, brief
 from ingest.shards import folders
-from ingest.shards.ahead import Order
 from ingest.shards.areas import Areas
-from ingest.shards.cache import Cache
 from ingest.shards.folders import Folder, Part
 from ingest.shards.lazy_keys import LazyKeys
 from ingest.shards.manifest import Manifest, ShardRecord, Split
 from ingest.shards.reader import Bytes, ShardSet
-from ingest.shards.staged import Staging
+from ingest.shards.remote.ahead import Order
+from ingest.shards.remote.cache import Cache
+from ingest.shards.remote.staged import Staging
 from ingest.shards.wording import count
 
 

@@ -12,17 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.errors import UserError
-from ingest.shards import columns, columns_writer, idx, manifest, remote, rows
-from ingest.shards.ahead import Ahead, Order
+from ingest.shards import columns, columns_writer, idx, manifest, rows
 from ingest.shards.areas import Areas
-from ingest.shards.cache import Cache
 from ingest.shards.columns import FORMS, NAMES, Columns, IndexReader
 from ingest.shards.folders import Part
 from ingest.shards.handles import HEADER, Handles, check_size
 from ingest.shards.idx import Member
 from ingest.shards.lazy_keys import LazyKeys
 from ingest.shards.manifest import IGNORE, Sample, Shard, ShardRecord
-from ingest.shards.staged import StagedTars, Staging, open_url
+from ingest.shards.remote import urls
+from ingest.shards.remote.ahead import Ahead, Order
+from ingest.shards.remote.cache import Cache
+from ingest.shards.remote.staged import StagedTars, Staging, open_url
 
 Bytes = NDArray[np.uint8]
 
@@ -39,7 +40,7 @@ class ShardSet:
     """
 
     def __init__(self, folder: str | Path, split: str, cache: Cache | None = None) -> None:
-        shown, staged = str(folder), open_url(str(folder), cache) if remote.is_url(folder) else None
+        shown, staged = str(folder), open_url(str(folder), cache) if urls.is_url(folder) else None
         if isinstance(staged, Path):
             folder, staged = staged, None
         self.folder, self.split = Path(folder) if staged is None else staged.folder, split

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from ingest.errors import UserError, brief
+from ingest.errors import UserError, brief, message
 
 # Where names stand: paths of keys, "*" for any. A mapping's keys are names where "<key>" ends the path.
 _NAMES = {
@@ -86,7 +86,7 @@ def parse(data: bytes, path: str) -> Any:
         where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UserError(f"{path} is not YAML{where}: {error.problem or error.context}") from error
     except Exception as error:  # of any kind: RecursionError of a thousand brackets, ValueError of 5,000 digits
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = message(error)
         raise UserError(f"{path} is not YAML that a spec can hold ({reason})") from error
 
 

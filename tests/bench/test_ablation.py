@@ -98,6 +98,7 @@ def test_a_failed_run_costs_no_other(runner: Runner, tmp_path: Path) -> None:
         ("a: 5", "'a': 5: expected names with overrides"),
         ("", "holds null: expected names"),
         ("a: {", "is not YAML"),
+        ("a: {seed: !!int x}", "is not YAML"),
         ("{a/b: {}}", "variant a/b: name = 'a/b"),
     ],
 )

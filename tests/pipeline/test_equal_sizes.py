@@ -31,3 +31,12 @@ def test_as_a_loop_would(count: int, batch_size: int) -> None:
 
 def test_no_samples() -> None:
     assert list(equal_sizes.batches(np.zeros((0, 2), np.int64), 4)) == []
+
+
+def test_the_order_of_a_rank_is_its_batches_one_after_the_other() -> None:
+    sizes = np.random.default_rng(0).integers(1, 4, (50, 2))
+    for ranks in (1, 2, 3, 60):
+        for rank in range(min(ranks, 4)):
+            found = equal_sizes.batches(sizes, 3).of_rank(rank, ranks)
+            assert found.order(0).tolist() == [int(sample) for batch in found for sample in batch]
+            assert not len(found.order(1))

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from ingest.errors import UserError
-from ingest.shards.cache import Cache
 from ingest.shards.reader import ShardSet
+from ingest.shards.remote.cache import Cache
 from pipeline.augment import Augment
 from pipeline.batch import Batch
 from pipeline.loader import TrainLoader

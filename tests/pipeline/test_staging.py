@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from ingest.errors import UserError
-from ingest.shards.cache import Cache
 from ingest.shards.folders import Folder
 from ingest.shards.joined import open_split
 from ingest.shards.reader import ShardSet
+from ingest.shards.remote.cache import Cache
 from pipeline.augment import Augment
 from pipeline.batch import Batch
 from pipeline.loader import TrainLoader

@@ -83,6 +83,7 @@ def test_recipes_are_listed_with_what_they_train() -> None:
     rows = {line.split()[0]: line for line in lines[1:] if line}
     assert set(config.shipped()) <= set(rows)
     assert "pspnet resnet50c.gluon_in1k (ImageNet)" in rows["voc_pspnet"] and "40000 steps" in rows["voc_pspnet"]
+    assert "dinov2.lvd142m (pretrained)" in rows["voc_linear_dinov2"]  # not from ImageNet
     assert "192x256" in rows["camvid_enet"] and "100 epochs" in rows["camvid_enet"]
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from bench.measuring import object_store
-from ingest.shards import remote
+from ingest.shards.remote import urls
 from tests.shard_folder import smooth_scene, write_shards
 from tests.train.test_ranks import start  # noqa: F401  (fixture)
 
@@ -51,7 +51,7 @@ def test_two_ranks(
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL"):
             monkeypatch.setenv(name, environment[name])
         fsspec.filesystem("s3").mkdir("bench")
-        remote.upload(local, "s3://bench/toy")
+        urls.upload(local, "s3://bench/toy")
         before = link.bytes
         job = start(recipe("staged", "s3://bench/toy"), "--resume", "auto")
         job.until(lambda: "step 6/" in job.text)

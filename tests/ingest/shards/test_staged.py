@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from ingest.errors import UserError
-from ingest.shards import ahead, bucket
-from ingest.shards.cache import Cache
 from ingest.shards.reader import ShardSet
+from ingest.shards.remote import ahead, bucket
+from ingest.shards.remote import cache as cache_module
+from ingest.shards.remote.cache import Cache
 from tests.shard_folder import write_shards
 
 fsspec = pytest.importorskip("fsspec")
@@ -101,6 +102,21 @@ def test_a_plan_is_followed_within_the_cache(local: Path, tmp_path: Path, asked:
     assert not list(cache.folder.glob("*/*.partial"))
 
 
+def test_a_download_that_ends_while_the_cache_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = Cache(tmp_path)
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "a.tar.partial").write_bytes(bytes(100))
+    size = cache_module._size
+
+    def after_the_end(path: Path) -> int:
+        if path.suffix == ".partial" and path.exists():
+            path.replace(path.with_suffix(""))
+        return size(path)
+
+    monkeypatch.setattr(cache_module, "_size", after_the_end)
+    assert cache.held() == 100
+
+
 def test_what_is_needed_last_goes_first(local: Path, tmp_path: Path) -> None:
     staged = ShardSet(f"file://{local}", "train", Cache(tmp_path / "cache"))
     order = np.arange(24).reshape(6, 4)[[2, 0, 1, 5, 3, 4]].ravel()
@@ -181,9 +197,9 @@ def test_leftovers_and_unused_datasets_make_room(local: Path, tmp_path: Path) ->
 
 
 def test_a_whole_folder_from_which_a_shard_goes_is_whole_no_more(local: Path, tmp_path: Path) -> None:
-    from ingest.shards import remote
+    from ingest.shards.remote import urls
 
-    whole = remote.stage(f"file://{local}", tmp_path / "cache")
+    whole = urls.stage(f"file://{local}", tmp_path / "cache")
     total = sum(one.stat().st_size for one in whole.iterdir())
     shutil.rmtree(tmp_path / "cache" / "none", ignore_errors=True)
     (whole / "train-000000.tar").unlink()

@@ -19,11 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.errors import UserError
-from ingest.shards import manifest, remote
-from ingest.shards.bucket import Bucket, Listed, opened
-from ingest.shards.cache import Cache
+from ingest.shards import manifest
 from ingest.shards.facts import Manifest, Shard
 from ingest.shards.handles import Handles, Tar
+from ingest.shards.remote import urls
+from ingest.shards.remote.bucket import Bucket, Listed, opened
+from ingest.shards.remote.cache import Cache
 
 _PAUSE = 0.05  # seconds between two looks for room that others hold
 
@@ -44,7 +45,7 @@ class Staged:
         index = self.manifest.split(split).index
         assert index is not None
         file = Listed(manifest.index_name(split), index.bytes, index.sha256)
-        remote.fetch_listed(self.bucket, file, self.folder, self.cache)
+        urls.fetch_listed(self.bucket, file, self.folder, self.cache)
 
     def fetch_record(self, shard: str) -> None:
         """`<shard>.json`, unless it is there."""
@@ -64,7 +65,7 @@ def open_url(url: str, cache: Cache | None = None) -> Staged | Path:
     folder = cache.dataset(url, raw)
     facts = manifest.parse(raw, Path(f"{url}/{manifest.FILE}"))
     if facts.schema == 1:
-        return remote.stage(url, cache.folder, cache.max_bytes)
+        return urls.stage(url, cache.folder, cache.max_bytes)
     return Staged(bucket, folder, cache, facts, cache.used(folder))
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from ingest.shards import manifest
-from ingest.shards.bucket import partial_of
+from ingest.shards.remote.bucket import partial_of
 
 CACHE = Path(os.environ.get("SEGRAIL_CACHE", Path.home() / ".cache" / "segrail"))
 
@@ -62,7 +62,7 @@ class Cache:
         `path`.
         """
         with self.locked(self.folder / "room"):
-            over = self._held() + size - self.max_bytes
+            over = self.held() + size - self.max_bytes
             if over > 0:
                 for gone in self._removable(path, expendable):
                     over -= gone
@@ -95,8 +95,9 @@ class Cache:
             (one.parent / manifest.FILE).unlink(missing_ok=True)  # it will not be whole any more
             yield _remove(one)
 
-    def _held(self) -> int:
-        return sum(_size(one) for one in self.folder.glob("*/*"))
+    def held(self) -> int:
+        """Bytes of all files in it, those that are coming too."""
+        return sum(_size(one) or _size(_arrived(one)) for one in self.folder.glob("*/*"))
 
     def _lock(self, name: str, kind: str) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -107,6 +108,11 @@ def _remove(path: Path) -> int:
     size = _size(path)
     path.unlink(missing_ok=True)
     return size
+
+
+def _arrived(path: Path) -> Path:
+    """What `path` is called once it is whole: a download may end between being listed and being looked at."""
+    return path.with_suffix("") if path.suffix == ".partial" else path
 
 
 def _size(path: Path) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.errors import UserError
-from ingest.shards.staged import Abandoned, StagedTars
+from ingest.shards.remote.staged import Abandoned, StagedTars
 
 # Epoch -> its samples in the order in which they are read, int64; -1 stands for one of another dataset.
 Order = Callable[[int], NDArray[np.int64]]

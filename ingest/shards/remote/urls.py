@@ -1,6 +1,6 @@
 """Shard folders elsewhere: `s3://`, `gs://`, `memory://`... through fsspec: written there, and staged whole from there.
 
-Loaders do not stage them whole, see `ingest.shards.staged`.
+Loaders do not stage them whole, see `ingest.shards.remote.staged`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ from pathlib import Path
 
 from ingest.errors import UserError
 from ingest.shards import atomic, manifest
-from ingest.shards.bucket import Bucket, Listed, opened
-from ingest.shards.cache import CACHE, Cache
-
-__all__ = ["CACHE", "Cache", "fetch_listed", "is_url", "put", "refuse_existing", "size", "stage", "upload"]
+from ingest.shards.remote.bucket import Bucket, Listed, opened
+from ingest.shards.remote.cache import Cache
 
 
 def is_url(place: str | os.PathLike[str]) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ingest.errors import UserError
+from ingest.errors import UserError, message
 from ingest.shards import manifest
 
 _PART = 8 << 20  # bytes a request: few enough requests, and a broken connection costs no more than this
@@ -50,7 +50,7 @@ class Bucket:
 
     def unreachable(self, error: Exception) -> UserError:
         """The error for a URL that does not answer."""
-        return UserError(f"{self.url} cannot be reached ({_line(error)}): check the URL and your credentials")
+        return UserError(f"{self.url} cannot be reached ({message(error)}): check the URL and your credentials")
 
     def fetch(self, name: str, folder: Path) -> None:
         """Copies a small file, of which neither size nor sum is known, into the folder; see `fetch_listed`."""
@@ -91,7 +91,7 @@ class Bucket:
             except Exception as error:  # every file system has errors of its own
                 if attempt + 1 == _TRIES:
                     raise UserError(
-                        f"{self.url}/{name} cannot be fetched ({_line(error)}; tried {_TRIES} times): check the "
+                        f"{self.url}/{name} cannot be fetched ({message(error)}; tried {_TRIES} times): check the "
                         f"network and the store, then start again; what was fetched is kept"
                     ) from error
                 time.sleep(0.2 * 4**attempt)
@@ -138,7 +138,3 @@ def _appearing(path: Path) -> Iterator[Callable[[bytes], None]]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(f"{error}".split()) or type(error).__name__
