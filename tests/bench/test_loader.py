@@ -208,12 +208,15 @@ def test_stages_add_up_to_the_cpu_time(tmp_path: Path) -> None:
     folder = write_shards(tmp_path / "data", {"train": [smooth_scene(300, 400, i) for i in range(4)]})
     batches = loaders.start("ours", Setting(str(folder), "train", Augment(crop=(300, 300)), 4, 1, "cpu"))
     next(batches)
-    before = process.cpu_seconds()
-    with Stages() as stages:
-        end = before + 0.5
-        while process.cpu_seconds() < end:
-            next(batches)
-    spent = process.cpu_seconds() - before
+    # Stages looks now and then: on a busy machine half a second of work may show it nothing of the shorter stage
+    for enough in (0.5, 2.0, 8.0):
+        before = process.cpu_seconds()
+        with Stages() as stages:
+            while process.cpu_seconds() < before + enough:
+                next(batches)
+        spent = process.cpu_seconds() - before
+        if stages.seconds["decode"] > 0 and stages.seconds["warp"] > 0:
+            break
     assert set(stages.seconds) == {"read", "decode", "warp", "rest"}
     assert stages.seconds["decode"] > 0 and stages.seconds["warp"] > 0
     assert sum(stages.seconds.values()) == pytest.approx(spent, rel=0.3)
