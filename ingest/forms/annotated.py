@@ -23,7 +23,7 @@ from ingest.shards.manifest import IGNORE, Skipped
 from ingest.shards.wording import count
 from ingest.sources.archives import Source
 from ingest.sources.raw import Pair
-from ingest.sources.trees import Tree
+from ingest.sources.trees import Tree, composed
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2")
 _BYTES = 20_000  # of a label as a PNG, at most, for the planning of shards: an annotation may hold the picture, too
@@ -214,6 +214,7 @@ class Finder:
 
         Only names that the tree holds are ever returned: no `..`, absolute path or URL leads out of it.
         """
+        image, folder = composed(image), composed(folder)
         parts = [part for part in image.replace("\\", "/").split("/") if part not in ("", ".", "..")]
         last, before = names_of(parts[-1] if parts else "")
         found = self._by_file.get(last) or self._by_stem.get(last) or self._by_file.get(before)

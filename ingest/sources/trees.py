@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ingest.errors import UserError
@@ -32,15 +34,10 @@ class Tree:
         self.root = Path(root)
         if not self.root.exists():
             raise UserError(f"{self.root} does not exist: give the folder that holds the raw dataset")
-        self._files: dict[str, str | Source] = {}
         if self.root.is_dir():
-            for name, path in _walk(self.root):
-                if archives.is_archive(name):
-                    self._mount(name, path)
-                else:
-                    self._files[name] = path
+            self._files = _by_composed_name(_files(self.root))
         elif archives.is_archive(self.root.name):
-            self._mount(self.root.name, str(self.root))
+            self._files = _by_composed_name(_members(str(self.root), self.root.name))
         else:
             raise UserError(f"{self.root} is a file, not a folder: give the folder that holds the raw dataset")
         if not self._files:
@@ -51,15 +48,11 @@ class Tree:
     def __contains__(self, name: str) -> bool:
         return name in self._files
 
-    def _mount(self, name: str, path: str) -> None:
-        for member in archives.members(path, name):
-            self._files[member.name] = member
-
     def source(self, name: str) -> Source:
         """The file of that name (KeyError when there is none)."""
         entry = self._files[name]
         if isinstance(entry, Source):
-            return entry
+            return replace(entry, name=name)
         try:
             found = os.stat(entry)
         except OSError as error:  # a dangling link
@@ -69,8 +62,8 @@ class Tree:
         return Source(name, entry, found.st_size)
 
     def text(self, name: str) -> str:
-        """A list file's text, without the mark that Windows' editors begin files with."""
-        return self.source(name).read().decode("utf-8-sig", "replace")
+        """A list file's text, `composed`, without the mark that Windows' editors begin files with."""
+        return composed(self.source(name).read().decode("utf-8-sig", "replace"))
 
     def find(self, regex: str) -> Iterator[Found]:
         """Files whose name ends in what `regex` matches, from a folder's start on."""
@@ -114,6 +107,36 @@ class Tree:
         return ", ".join(tops[:limit]) + (", ..." if len(tops) > limit else "")
 
 
+def composed(text: str) -> str:
+    """In Unicode's composed form (NFC), which most systems write: an accented letter is one sign.
+
+    macOS writes names with the accent as a sign of its own (NFD): the same word, other bytes.
+    """
+    return unicodedata.normalize("NFC", text)
+
+
+def _by_composed_name(files: Iterable[tuple[str, str | Source]]) -> dict[str, str | Source]:
+    """Name -> file, so that an image and its mask pair though they come from different systems.
+
+    Names that differ in nothing but the form stay as they are: both files are kept.
+    """
+    found = dict(files)
+    forms = Counter(composed(name) for name in found)
+    return {composed(name) if forms[composed(name)] == 1 else name: file for name, file in found.items()}
+
+
+def _files(root: Path) -> Iterator[tuple[str, str | Source]]:
+    for name, path in _walk(root):
+        if archives.is_archive(name):
+            yield from _members(path, name)
+        else:
+            yield name, path
+
+
+def _members(path: str, name: str) -> Iterator[tuple[str, Source]]:
+    return ((member.name, member) for member in archives.members(path, name))
+
+
 def _walk(root: Path) -> Iterator[tuple[str, str]]:
     """(relative name, path) of every file; links to folders are followed, each real folder once."""
     seen: set[str] = set()
@@ -133,7 +156,7 @@ def _walk(root: Path) -> Iterator[tuple[str, str]]:
 
 def glob_regex(pattern: str) -> re.Pattern[str]:
     """A glob as a regular expression with one group a wildcard. UserError on a glob that cannot be read."""
-    clean = pattern.removeprefix("./")
+    clean = composed(pattern).removeprefix("./")
     head, dot, ext = clean.rpartition(".")
     if not dot or not re.fullmatch(r"[A-Za-z0-9]+|\{[A-Za-z0-9,]+\}", ext):
         head, ext = clean, ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,29 @@ def test_pipes_devices_and_dangling_links_are_no_files(tmp_path: Path) -> None:
     for name, words in (("pipe.png", "pipe or a device"), ("zero.png", "pipe or a device"), ("gone.png", "No such")):
         with pytest.raises(UserError, match=rf"{name}.*{words}"):
             found.source(name)
+
+
+# --- one name, two Unicode forms ---
+
+COMPOSED, APART = "caf\u00e9", "cafe\u0301"  # as most systems write it, and as macOS does
+
+
+def test_names_pair_though_their_accents_are_written_apart(tmp_path: Path) -> None:
+    found = tree(tmp_path, f"images/{APART}.jpg", f"masks/{COMPOSED}.png")
+    assert found.match("images/*.jpg") == {f"images/{COMPOSED}.jpg": COMPOSED}
+    assert found.match(f"images/{APART}.*") == {f"images/{COMPOSED}.jpg": COMPOSED}
+    assert found.source(f"images/{COMPOSED}.jpg").path.endswith(f"{APART}.jpg")
+
+
+def test_members_of_archives_too(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "mac.zip", "w") as held:
+        held.writestr(f"images/{APART}.txt", APART)
+    found = Tree(tmp_path)
+    assert found.names == [f"mac.zip/images/{COMPOSED}.txt"]
+    assert found.source(found.names[0]).name == found.names[0]
+    assert found.text(found.names[0]) == COMPOSED
+
+
+def test_both_forms_side_by_side_stay_two_files(tmp_path: Path) -> None:
+    found = tree(tmp_path, f"{APART}.png", f"{COMPOSED}.png", "other.png")
+    assert sorted(found.names) == sorted([f"{APART}.png", f"{COMPOSED}.png", "other.png"])
