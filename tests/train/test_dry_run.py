@@ -105,6 +105,17 @@ def test_nothing_is_left_behind(
         assert unit in said
 
 
+def test_rare_classes_that_the_scenes_do_not_show_are_left_out_and_named(capsys: pytest.CaptureFixture[str]) -> None:
+    given = config.load("camvid_enet", ["train.device=cpu"])
+    given.data.balance = {"road": 0.1, "pedestrian": 0.1, "bicyclist": 0.1, "fence": 0.1}
+    assert dry_run.run(given, None) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert "left out of data.balance, since no scene here shows it: " in said and "road" not in said
+    given.data.balance = {"raod": 0.1}
+    with pytest.raises(UserError, match=r"data\.balance names 'raod'; did you mean 'road'"):
+        dry_run.run(given, None)
+
+
 def test_a_recipe_that_cannot_run_fails_as_training_would_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
