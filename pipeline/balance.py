@@ -56,16 +56,25 @@ def targets(shards: ShardSet, balance: Mapping[str, float]) -> list[Target]:
     """UserError for a class that the dataset does not have or that no sample of the split shows."""
     found = []
     for name, share in balance.items():
-        if name not in shards.manifest.classes:
-            raise UserError(f"data.balance names {name!r}{nearest(name, shards.manifest.classes)}")
-        class_id = shards.manifest.classes.index(name)
-        candidates = shards.samples_with(class_id)
-        if not len(candidates):
+        target = _target(shards, name, share)
+        if not len(target.candidates):
             raise UserError(
                 f"data.balance asks for {name!r}, which no sample of split {shards.split!r} shows: leave it out"
             )
-        found.append(Target(class_id, share, candidates))
+        found.append(target)
     return found
+
+
+def unseen(shards: ShardSet, balance: Mapping[str, float]) -> list[str]:
+    """The classes of a balance that no sample shows. UserError for one that the dataset does not have."""
+    return [name for name, share in balance.items() if not len(_target(shards, name, share).candidates)]
+
+
+def _target(shards: ShardSet, name: str, share: float) -> Target:
+    classes = shards.manifest.classes
+    if name not in classes:
+        raise UserError(f"data.balance names {name!r}{nearest(name, classes)}")
+    return Target(classes.index(name), share, shards.samples_with(classes.index(name)))
 
 
 def epoch_of(shards: ShardSet, stream: Stream, number: int, chosen: list[Target]) -> Epoch:

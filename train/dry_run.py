@@ -25,6 +25,7 @@ from PIL import Image
 from ingest.errors import UserError, nearest
 from ingest.shards import manifest, wording
 from ingest.shards.reader import ShardSet
+from pipeline import balance
 from train import build, loop
 from train.config import Recipe
 from train.distributed import Ranks, joined
@@ -170,7 +171,8 @@ def dry_run(recipe: Recipe, ranks: Ranks, shards: Path, folder: Path) -> str:
     recipe = copy.deepcopy(recipe)
     recipe.data.path, recipe.data.train, recipe.data.val_path = str(shards), "train", ""
     recipe.data.val = "val" if recipe.data.val else ""
-    unseen = _leave_out_unseen(recipe, shards)
+    unseen = balance.unseen(ShardSet(shards, "train"), recipe.data.balance)  # a few scenes happen not to show all
+    recipe.data.balance = {name: share for name, share in recipe.data.balance.items() if name not in unseen}
     run = build.run(recipe, ranks, folder)
     summary = loop.train(run)
     if summary.step < STEPS or not ranks.is_main:
@@ -188,15 +190,6 @@ def dry_run(recipe: Recipe, ranks: Ranks, shards: Path, folder: Path) -> str:
         f"checkpoint {size / 1e6:.0f} MB, peak memory {last['memory_gb']:.1f} GB on the {ranks.device.type}"
         + (f"; left out of data.balance, since no scene here shows it: {', '.join(unseen)}" if unseen else "")
     )
-
-
-def _leave_out_unseen(recipe: Recipe, shards: Path) -> list[str]:
-    """Takes the classes that a few scenes happen not to show out of data.balance; wrong names stay, to be refused."""
-    drawn = ShardSet(shards, "train")
-    known = [name for name in recipe.data.balance if name in drawn.manifest.classes]
-    unseen = [name for name in known if not len(drawn.samples_with(drawn.manifest.classes.index(name)))]
-    recipe.data.balance = {name: share for name, share in recipe.data.balance.items() if name not in unseen}
-    return unseen
 
 
 def run(recipe: Recipe, asked: str | None) -> int:

@@ -191,8 +191,8 @@ def records(form: Form, source: Source, attribute: str | None = None) -> list[Re
 
 
 def names_of(image: str) -> tuple[str, str]:
-    """The file name that an annotation means, in lower case: as it says, and as it was before an upload."""
-    last = re.split(r"[/\\]", image)[-1].lower()
+    """The file name that an annotation means, composed, in lower case: as it says, and as it was before an upload."""
+    last = composed(re.split(r"[/\\]", image)[-1]).lower()
     return last, _UPLOADED.sub("", last, 1)
 
 
@@ -204,7 +204,7 @@ class Finder:
         self._by_file: defaultdict[str, list[str]] = defaultdict(list)
         self._by_stem: defaultdict[str, list[str]] = defaultdict(list)
         for name in tree.names:
-            stem, suffix = os.path.splitext(os.path.basename(name))
+            stem, suffix = os.path.splitext(composed(os.path.basename(name)))
             if suffix.lower() in IMAGES or name in self._preferred:
                 self._by_file[(stem + suffix).lower()].append(name)
                 self._by_stem[stem.lower()].append(name)
@@ -214,7 +214,6 @@ class Finder:
 
         Only names that the tree holds are ever returned: no `..`, absolute path or URL leads out of it.
         """
-        image, folder = composed(image), composed(folder)
         parts = [part for part in image.replace("\\", "/").split("/") if part not in ("", ".", "..")]
         last, before = names_of(parts[-1] if parts else "")
         found = self._by_file.get(last) or self._by_stem.get(last) or self._by_file.get(before)
